@@ -1,0 +1,3 @@
+//! zedctl: a thin client of the tree.
+
+fn main() {}

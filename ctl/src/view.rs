@@ -1,0 +1,163 @@
+//! What the daemon shows of itself: plain values, made by zedd, served by zed-fs, read back by zedctl.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Everything that the tree shows, at one instant. Cheap to clone: parts are shared.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Grows with every change.
+    pub version: u64,
+    /// Seconds since 1970 of the change.
+    pub changed_at: i64,
+    /// This host.
+    pub host: Arc<HostView>,
+    /// Apps by name.
+    pub apps: Arc<BTreeMap<String, Arc<AppView>>>,
+    /// Deploys by name, those of `/zed/deploy`.
+    pub deploys: Arc<BTreeMap<String, Arc<DeployView>>>,
+    /// Dry runs by name, those of `/zed/plan`.
+    pub plans: Arc<BTreeMap<String, Arc<DeployView>>>,
+    /// Datasets by path, branches included.
+    pub datasets: Arc<BTreeMap<String, Arc<DatasetView>>>,
+}
+
+/// This host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name.
+    pub name: String,
+    /// `converged`, `converging`, `held`, `drift`, `failed`, `needs-operator`: the worst of its deploys.
+    pub state: String,
+    /// Version of zedd.
+    pub zed_version: String,
+    /// `embedded:/srv/zed`, `zfs:tank`.
+    pub store: String,
+    /// Bytes that can still be written.
+    pub available: u64,
+    /// Seconds since 1970 at which zedd started.
+    pub started_at: i64,
+    /// Apps by state: `running` 3.
+    pub apps: BTreeMap<String, usize>,
+    /// Deploys by state.
+    pub deploys: BTreeMap<String, usize>,
+    /// How many datasets.
+    pub datasets: usize,
+    /// Facts: `os`, `arch`, `kernel`, `cpus`, `memory`, ...
+    pub facts: BTreeMap<String, String>,
+    /// What a person has to do, one line each.
+    pub problems: Vec<String>,
+}
+
+/// One app.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AppView {
+    /// Its name.
+    pub name: String,
+    /// Its deploy.
+    pub deploy: String,
+    /// `com.zed:version`: the release whose data and state the dataset holds; empty before the first.
+    pub version: String,
+    /// `running`, `completed`, `stopped`, `backoff`, `failed`, `gone`, `deploying`, `rolling-back`,
+    /// `needs-operator`, `declared`.
+    pub state: String,
+    /// `healthy`, `unhealthy`, `unknown`.
+    pub health: String,
+    /// Generation of the spec it was deployed from.
+    pub generation: u64,
+    /// The run that deployed it.
+    pub run: String,
+    /// `com.zed:spec`.
+    pub spec: String,
+    /// `com.zed:deployed_at`, RFC 3339.
+    pub deployed_at: String,
+    /// Why a rollback holds it, or empty: `rolled back to 1.0.0 ...`.
+    pub held: String,
+    /// Drift, or empty.
+    pub drift: String,
+    /// Its dataset.
+    pub dataset: String,
+    /// Where that is mounted.
+    pub mountpoint: String,
+    /// Process id, 0 when there is none.
+    pub pid: u32,
+    /// Restarts since it was started on purpose.
+    pub restarts: u32,
+    /// Seconds since 1970 of the last start, 0 when unknown.
+    pub since: i64,
+    /// How it ended the last time, or empty.
+    pub last_exit: String,
+    /// The last failure, or empty.
+    pub error: String,
+    /// Environment without values from elsewhere.
+    pub env: BTreeMap<String, String>,
+    /// Hosts it is on.
+    pub hosts: Vec<String>,
+    /// The file with its output.
+    pub log: PathBuf,
+    /// Releases, oldest first; the running one last.
+    pub history: Vec<ReleaseView>,
+}
+
+/// One release of an app that can be reached by a rollback, or the running one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// Its version.
+    pub version: String,
+    /// The snapshot's name after `@`; empty for the running release.
+    pub snapshot: String,
+    /// The dataset that holds the snapshot now.
+    pub dataset: String,
+    /// Generation of its spec.
+    pub generation: u64,
+    /// When it was deployed, RFC 3339.
+    pub deployed_at: String,
+    /// When the snapshot was taken, RFC 3339.
+    pub taken_at: String,
+    /// `running`, `older`, `undone` (on a branch that a rollback left), `failed` (of a deploy that failed).
+    pub kind: String,
+}
+
+/// One deploy: a spec and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeployView {
+    /// Its name.
+    pub name: String,
+    /// `accepted`, `converging`, `converged`, `held`, `drift`, `failed`, `rejected` (the file does not
+    /// parse), `needs-operator`, `removing`.
+    pub state: String,
+    /// Counts accepted saves.
+    pub generation: u64,
+    /// sha256 of the canonical form.
+    pub spec: String,
+    /// The last run.
+    pub run: String,
+    /// One line: the verdict.
+    pub verdict: String,
+    /// When that was, RFC 3339.
+    pub verdict_at: String,
+    /// Progress while converging: `3/7 probe hello`.
+    pub step: String,
+    /// What would change now, as text; empty when nothing.
+    pub plan: String,
+    /// The same as JSON.
+    pub plan_json: String,
+    /// Diagnostics of the file, as text; empty when it is good.
+    pub errors: String,
+    /// Apps it declares.
+    pub apps: Vec<String>,
+    /// Seconds since 1970 of the last change of this view.
+    pub changed_at: i64,
+}
+
+/// One dataset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatasetView {
+    /// Path below the store's root.
+    pub path: String,
+    /// Native (local) and user properties, and `mountpoint`, `mounted`, `origin`, `referenced`, `guid`.
+    pub properties: BTreeMap<String, String>,
+}

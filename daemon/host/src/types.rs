@@ -1,0 +1,163 @@
+//! The trait through which the daemon runs apps, and the values that cross it.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use zed_plan::ObservedProcess;
+use zed_plan::RunSpec;
+use zed_spec::AppName;
+use zed_spec::Health;
+
+/// Runs apps. Calls block up to their stated deadlines; the daemon makes them from worker threads.
+/// Every call may be repeated.
+pub trait Host: Send + Sync + 'static {
+    /// Every app that was started here and not forgotten. Cheap: no process is started.
+    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError>;
+
+    /// Starts an app under its own supervisor, which outlives this process. When the app already runs with
+    /// the same `run_hash` nothing happens; with another one it is `Busy`.
+    fn start(&self, request: &Start) -> Result<(), HostError>;
+
+    /// TERM, grace, KILL of the whole process group; returns when no process of the app is left.
+    /// An app that does not run is accepted.
+    fn stop(&self, app: &AppName, grace: Duration) -> Result<(), HostError>;
+
+    /// Removes the record of a stopped app. Its logs stay.
+    fn forget(&self, app: &AppName) -> Result<(), HostError>;
+
+    /// Probes until healthy, until the attempts are used up, or until `cancel` is set.
+    fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport;
+
+    /// Runs a hook and waits for it.
+    fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError>;
+
+    /// The file that holds the app's output, newest part.
+    fn log_path(&self, app: &AppName) -> PathBuf;
+}
+
+/// What is known of a started app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// For the planner.
+    pub observed: ObservedProcess,
+    /// The version that was started.
+    pub version: String,
+    /// Seconds since 1970 of the last start.
+    pub since: Option<i64>,
+    /// Restarts since it was started on purpose.
+    pub restarts: u32,
+    /// How the program ended the last time, `exit 1`.
+    pub last_exit: Option<String>,
+}
+
+/// Request of [`Host::start`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// What.
+    pub run: RunSpec,
+    /// Mountpoint of its dataset: working directory and ZED_DATA.
+    pub directory: PathBuf,
+    /// Complete environment, ZED_* and resolved values included.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Request of [`Host::probe`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// Which app.
+    pub app: AppName,
+    /// How.
+    pub health: Health,
+    /// The run it belongs to: probing stops with a failure when that run ends for good.
+    pub run_hash: String,
+    /// For Exec.
+    pub directory: PathBuf,
+    /// For Exec.
+    pub environment: BTreeMap<String, String>,
+    /// For Exec.
+    pub user: Option<String>,
+    /// For Exec.
+    pub group: Option<String>,
+}
+
+/// What probing saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Healthy?
+    pub healthy: bool,
+    /// Attempts made.
+    pub attempts: u32,
+    /// One line: which probe failed, how often, what it saw last; or what passed.
+    pub summary: String,
+    /// Every attempt, one line each.
+    pub transcript: Vec<String>,
+}
+
+/// Request of [`Host::run_hook`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookRequest {
+    /// Which app.
+    pub app: AppName,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Complete environment.
+    pub environment: BTreeMap<String, String>,
+    /// User to run as.
+    pub user: Option<String>,
+    /// Group to run as.
+    pub group: Option<String>,
+    /// Killed after this.
+    pub deadline: Duration,
+}
+
+/// What a hook did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HookReport {
+    /// `exit 0`, `exit 1`, `signal 9`, `deadline of 30s passed`.
+    pub ended: String,
+    /// Exited 0?
+    pub ok: bool,
+    /// The last 16 KiB of stdout and stderr.
+    pub output: String,
+}
+
+/// Why the host refused.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {operation} `{object}`: {kind}")]
+pub struct HostError {
+    /// `start`, `stop`, ...
+    pub operation: &'static str,
+    /// `app hello`.
+    pub object: String,
+    /// What kind.
+    pub kind: HostErrorKind,
+    /// The cause below.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostErrorKind {
+    /// Program, user or directory is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another run of the app is there.
+    #[error("it runs already as another release")]
+    Busy,
+    /// It did not happen in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// Not allowed.
+    #[error("permission denied: {0}")]
+    Permission(String),
+    /// Anything else the system said.
+    #[error("{0}")]
+    Io(String),
+}

@@ -1,0 +1,318 @@
+//! The plan: a value that leaves execution no choices.
+
+use crate::observed::Observed;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use zed_spec::App;
+use zed_spec::AppName;
+use zed_spec::DatasetPath;
+use zed_spec::DeployName;
+use zed_spec::DeploySpec;
+use zed_spec::Health;
+use zed_spec::HostName;
+use zed_spec::Restart;
+use zed_spec::ValueFrom;
+
+/// Version of the plan's format, in `plan --json`, in saved plans and in the journal.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// Identifies one run of the reconcile loop: `[0-9a-z]{8,16}`, unique on a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A spec as it was accepted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// What it says.
+    pub spec: DeploySpec,
+    /// Counts accepted saves of this name, from 1.
+    pub generation: u64,
+    /// sha256 (hex) of its canonical form.
+    pub sha256: String,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Make the host match a spec.
+    Deploy,
+    /// A spec went away: stop, release and keep.
+    Undeclare,
+    /// Put an app back to a release.
+    Rollback {
+        /// The app asked for.
+        app: AppName,
+        /// The target as the operator wrote it.
+        target: String,
+    },
+}
+
+/// What would be done, completely.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// This run.
+    pub run: RunId,
+    /// Why it is made.
+    pub purpose: Purpose,
+    /// The deploy it belongs to.
+    pub deploy: DeployName,
+    /// The spec's generation.
+    pub generation: u64,
+    /// sha256 of the spec's canonical form.
+    pub spec_sha256: String,
+    /// Seconds since 1970.
+    pub made_at: i64,
+    /// Hash of everything observed that the plan depends on. A plan applied by name is refused when it
+    /// differs from that of a plan made now.
+    pub based_on: String,
+    /// Independent parts: each succeeds, or is undone, by itself. Run in parallel, except that a unit waits
+    /// for those it names in `after`.
+    pub units: Vec<Unit>,
+    /// What the planner has to say.
+    pub notes: Vec<Note>,
+}
+
+/// Apps and datasets that stand or fall together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// `datasets`, or the names of its apps joined by `+`. Unique in a plan.
+    pub name: String,
+    /// Its apps.
+    pub apps: Vec<AppName>,
+    /// Names of units that must have succeeded first.
+    pub after: Vec<String>,
+    /// In this order. Everything before `commit_at` is undone when one of them fails.
+    pub steps: Vec<PlannedStep>,
+    /// Index of the first step after the point of no return: from here on a run is only completed.
+    pub commit_at: usize,
+}
+
+/// One step with its undo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// What is done. May be repeated without harm.
+    pub step: Step,
+    /// What takes it back, in this order; the whole unit is undone last step first. May be repeated.
+    pub undo: Vec<Step>,
+    /// One line: why.
+    pub why: String,
+}
+
+/// Everything that execution can do. Each is idempotent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// Create and mount a dataset.
+    CreateDataset {
+        /// Which.
+        path: DatasetPath,
+        /// Native properties.
+        native: BTreeMap<String, String>,
+        /// User properties.
+        user: BTreeMap<String, String>,
+    },
+    /// Change properties of datasets, in one transaction where the store can.
+    SetProps {
+        /// What changes.
+        changes: Vec<PropEdit>,
+    },
+    /// Take a set of snapshots at one instant, each stamped.
+    Snapshot {
+        /// Name after `@`, the same for all.
+        name: String,
+        /// Dataset and its stamp.
+        set: BTreeMap<DatasetPath, BTreeMap<String, String>>,
+    },
+    /// Put a dataset back to a snapshot; what it was becomes the branch.
+    Restore {
+        /// Which.
+        dataset: DatasetPath,
+        /// The dataset that holds the snapshot.
+        from: DatasetPath,
+        /// The snapshot's name after `@`.
+        snapshot: String,
+        /// Where the present goes.
+        branch: DatasetPath,
+        /// All user properties afterwards.
+        user: BTreeMap<String, String>,
+        /// User properties to add to the branch.
+        branch_user: BTreeMap<String, String>,
+    },
+    /// Turn a dataset that this run created into a branch.
+    Retire {
+        /// Which.
+        dataset: DatasetPath,
+        /// Where it goes.
+        branch: DatasetPath,
+    },
+    /// Stop an app; done when none of its processes runs.
+    StopApp {
+        /// Which.
+        app: AppName,
+        /// TERM to KILL.
+        grace: Duration,
+    },
+    /// Start an app. One that runs with the same `run_hash` is left alone.
+    StartApp {
+        /// What.
+        run: Box<RunSpec>,
+    },
+    /// Remember a release, so that it can be started again after a rollback.
+    RecordRelease {
+        /// The app.
+        release: Box<Release>,
+    },
+    /// Wait until an app is healthy. A one-shot is healthy when it has ended well.
+    Probe {
+        /// Which.
+        app: AppName,
+        /// How.
+        health: Health,
+        /// What runs there, for Exec probes.
+        run: Box<RunSpec>,
+    },
+    /// Run a hook in the app's environment.
+    Hook {
+        /// `before_deploy`, ...
+        kind: String,
+        /// Program and arguments.
+        command: Vec<String>,
+        /// What it runs beside.
+        run: Box<RunSpec>,
+    },
+    /// Forget an app's process record.
+    ForgetApp {
+        /// Which.
+        app: AppName,
+    },
+    /// Destroy snapshots that retention no longer keeps. One that is needed after all is left alone.
+    DestroySnapshots {
+        /// Dataset and name.
+        set: Vec<(DatasetPath, String)>,
+    },
+    /// Destroy a branch that retention no longer keeps.
+    DestroyBranch {
+        /// Which.
+        branch: DatasetPath,
+    },
+}
+
+/// Changes to one dataset's properties.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropEdit {
+    /// Which.
+    pub path: DatasetPath,
+    /// Native; `None` inherits.
+    pub native: BTreeMap<String, Option<String>>,
+    /// User; `None` removes.
+    pub user: BTreeMap<String, Option<String>>,
+}
+
+/// Everything needed to start an app. Secret values are not in it: they are resolved at the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The app.
+    pub app: AppName,
+    /// Its deploy.
+    pub deploy: DeployName,
+    /// This host.
+    pub host: HostName,
+    /// Its version.
+    pub version: String,
+    /// sha256 over all that makes a process different: a change restarts it, equality never does.
+    pub run_hash: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment, literally.
+    pub env: BTreeMap<String, String>,
+    /// Environment from elsewhere.
+    pub env_from: BTreeMap<String, ValueFrom>,
+    /// The dataset whose mountpoint is the working directory and ZED_DATA.
+    pub dataset: DatasetPath,
+    /// User to run as.
+    pub user: Option<String>,
+    /// Group to run as.
+    pub group: Option<String>,
+    /// What happens when it ends.
+    pub restart: Restart,
+    /// TERM to KILL.
+    pub stop_grace: Duration,
+}
+
+/// A release that can be started again: kept by the hash that is stamped as `com.zed:spec`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// The app's name.
+    pub app: AppName,
+    /// Its deploy.
+    pub deploy: DeployName,
+    /// `com.zed:spec`: sha256 of the resolved app.
+    pub spec_hash: String,
+    /// The app as the spec had it.
+    pub definition: App,
+}
+
+/// How serious a note is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Severity {
+    /// For information.
+    Info,
+    /// Drift, or something to look at.
+    Warning,
+    /// The plan cannot be applied.
+    Fatal,
+}
+
+/// What the planner or the linter has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// How serious.
+    pub severity: Severity,
+    /// A stable word: `drift`, `held`, `unsupported`, `stopped`, ...
+    pub kind: String,
+    /// The object, `app hello`.
+    pub object: String,
+    /// What and what to do.
+    pub text: String,
+}
+
+/// Inputs of the planner.
+#[derive(Debug, Clone)]
+pub struct PlanInput<'a> {
+    /// The spec.
+    pub declared: &'a Declared,
+    /// The world.
+    pub observed: &'a Observed,
+    /// This run.
+    pub run: &'a RunId,
+    /// Seconds since 1970.
+    pub now: i64,
+    /// True when drift is to be repaired now (the spec says `drift: Heal`, the spec was saved, or an
+    /// operator asked).
+    pub heal: bool,
+}
+
+impl Plan {
+    /// True when nothing would be done.
+    pub fn is_empty(&self) -> bool {
+        self.units.iter().all(|unit| unit.steps.is_empty())
+    }
+
+    /// Notes that forbid applying it.
+    pub fn fatal(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter().filter(|note| note.severity == Severity::Fatal)
+    }
+}

@@ -1,0 +1,2 @@
+//! zedd.
+fn main() {}

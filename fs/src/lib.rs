@@ -1,0 +1,9 @@
+//! The tree under `/zed`: nodes, handles, spec files and streams, served by FUSE and by a Unix socket.
+//!
+//! Sees the daemon only through [`Control`]. A handler never waits for convergence or for a command; only
+//! waiters are parked, with a deadline, and can always be interrupted. `fuse/` is the only place that
+//! imports fuser.
+
+mod control;
+
+pub use control::*;

@@ -105,6 +105,8 @@ pub struct PlannedStep {
     /// What is done. May be repeated without harm.
     pub step: Step,
     /// What takes it back, in this order; the whole unit is undone last step first. May be repeated.
+    /// Right once every step before this one is done, whether this one was done, half done or only begun;
+    /// so a journal may begin several steps at once only where none of them is a `Snapshot` or a `Restore`.
     pub undo: Vec<Step>,
     /// One line: why.
     pub why: String,
@@ -149,7 +151,27 @@ pub enum Step {
         /// User properties to add to the branch.
         branch_user: BTreeMap<String, String>,
     },
-    /// Turn a dataset that this run created into a branch.
+    /// Take a `Restore` back; only ever an undo. When there is no `branch`, nothing was restored and there is
+    /// nothing to do. When there is a `branch` and no dataset, `restore` was interrupted: it is completed
+    /// first. Then the dataset is put back to `snapshot`, which is on the branch.
+    UndoRestore {
+        /// The [`Step::Restore`] that is taken back.
+        restore: Box<Step>,
+        /// Which dataset.
+        dataset: DatasetPath,
+        /// What `restore` made of it.
+        branch: DatasetPath,
+        /// The snapshot that was taken of it before `restore`.
+        snapshot: String,
+        /// Where what `restore` had put there goes.
+        aside: DatasetPath,
+        /// All user properties afterwards.
+        user: BTreeMap<String, String>,
+        /// User properties to add to `aside`.
+        aside_user: BTreeMap<String, String>,
+    },
+    /// Turn a dataset that this run created into a branch. One that is not there is accepted: it had not
+    /// been created, or is a branch already.
     Retire {
         /// Which.
         dataset: DatasetPath,
@@ -296,6 +318,8 @@ pub struct PlanInput<'a> {
     pub declared: &'a Declared,
     /// The world.
     pub observed: &'a Observed,
+    /// Known releases, by the hash that is stamped as `com.zed:spec`.
+    pub releases: &'a BTreeMap<String, Release>,
     /// This run.
     pub run: &'a RunId,
     /// Seconds since 1970.

@@ -5,6 +5,7 @@
 //! Requests are typed values of bounded size, so that they can cross a privilege boundary.
 //! Never interprets `com.zed:*` values: that is zed-plan's business.
 
+pub mod conformance;
 mod types;
 
 pub use types::*;

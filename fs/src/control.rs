@@ -68,6 +68,11 @@ pub trait Control: Send + Sync + 'static {
     /// Judges one verb, without its newline: refused now, or accepted. `None` means that it is done already.
     fn submit(&self, caller: Caller, file: &VerbFile, verb: &str) -> Result<Option<Ticket>, CtlError>;
 
+    /// Applies exactly the plan in `bytes` (what a read of `NAME.plan` or `NAME.plan.json` gave) to deploy
+    /// `name`: refused with `Code::Stale` when the host has moved since, accepted otherwise. `None` means
+    /// that it is done already.
+    fn apply_plan(&self, caller: Caller, name: &str, bytes: &[u8]) -> Result<Option<Ticket>, CtlError>;
+
     /// Calls `done` when it has ended; at once when it has ended already or does not exist.
     fn when(&self, what: WaitFor, done: Done);
 

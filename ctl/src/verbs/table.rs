@@ -1,0 +1,382 @@
+//! The table of verbs, and the texts made from it.
+
+use super::FileKind;
+use super::printable;
+use crate::Code;
+use crate::CtlError;
+use std::fmt::Write as _;
+
+/// One argument of a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Argument {
+    /// As it is shown: `DEPLOY`.
+    pub name: &'static str,
+    /// False when it may be left out.
+    pub required: bool,
+}
+
+/// Which verb a row describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VerbId {
+    Apply,
+    Reload,
+    RetryDeploy,
+    ReleaseDeploy,
+    Heal,
+    Log,
+    Start,
+    Stop,
+    Restart,
+    Release,
+    Retry,
+    Rollback,
+    Converge,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerbSpec {
+    /// The first word; for the rollback file, the form of the target.
+    pub name: &'static str,
+    /// What follows it.
+    pub arguments: &'static [Argument],
+    /// The file it is written to.
+    pub file: FileKind,
+    /// States of its object (app or deploy) in which it is accepted; any when empty.
+    pub states: &'static [&'static str],
+    /// What it can be refused with, besides `bad-argument` and `not-permitted`.
+    pub refusals: &'static [Code],
+    /// One line.
+    pub help: &'static str,
+    pub(super) id: VerbId,
+}
+
+const fn required(name: &'static str) -> Argument {
+    Argument { name, required: true }
+}
+
+const fn optional(name: &'static str) -> Argument {
+    Argument { name, required: false }
+}
+
+/// States in which nobody else works on an app and there is something to start or stop.
+const AT_REST: &[&str] = &["running", "completed", "stopped", "backoff", "failed", "gone"];
+/// The same, and what an operator has to put right first.
+const ANY_BUT_BUSY: &[&str] =
+    &["running", "completed", "stopped", "backoff", "failed", "gone", "declared", "needs-operator"];
+
+/// All verbs, in the order of the help text.
+pub const VERBS: &[VerbSpec] = &[
+    VerbSpec {
+        id: VerbId::Apply,
+        name: "apply",
+        arguments: &[required("PLAN")],
+        file: FileKind::RootCtl,
+        states: &[],
+        refusals: &[Code::NotFound, Code::BadSpec, Code::Stale, Code::Busy],
+        help: "apply the plan of plan/PLAN.ron exactly as plan/PLAN.plan shows it; refused when the host has moved since",
+    },
+    VerbSpec {
+        id: VerbId::Reload,
+        name: "reload",
+        arguments: &[],
+        file: FileKind::RootCtl,
+        states: &[],
+        refusals: &[],
+        help: "read all spec files again and converge",
+    },
+    VerbSpec {
+        id: VerbId::RetryDeploy,
+        name: "retry",
+        arguments: &[required("DEPLOY")],
+        file: FileKind::RootCtl,
+        states: &["converged", "held", "drift", "failed", "needs-operator"],
+        refusals: &[Code::NotFound, Code::Busy],
+        help: "try a failed deploy again",
+    },
+    VerbSpec {
+        id: VerbId::ReleaseDeploy,
+        name: "release",
+        arguments: &[required("DEPLOY")],
+        file: FileKind::RootCtl,
+        states: &[],
+        refusals: &[Code::NotFound],
+        help: "end the hold of a rollback on all apps of a deploy: it converges to its spec again",
+    },
+    VerbSpec {
+        id: VerbId::Heal,
+        name: "heal",
+        arguments: &[optional("DEPLOY")],
+        file: FileKind::RootCtl,
+        states: &[],
+        refusals: &[Code::NotFound],
+        help: "repair drift of one deploy, or of all",
+    },
+    VerbSpec {
+        id: VerbId::Log,
+        name: "log",
+        arguments: &[required("LEVEL")],
+        file: FileKind::RootCtl,
+        states: &[],
+        refusals: &[],
+        help: "set the level of the daemon's log: error, warn, info, debug or trace",
+    },
+    VerbSpec {
+        id: VerbId::Start,
+        name: "start",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        states: AT_REST,
+        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        help: "start the app; nothing happens when it runs",
+    },
+    VerbSpec {
+        id: VerbId::Stop,
+        name: "stop",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        states: AT_REST,
+        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        help: "stop the app; it stays stopped until it is started or its spec is saved again",
+    },
+    VerbSpec {
+        id: VerbId::Restart,
+        name: "restart",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        states: AT_REST,
+        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        help: "stop the app and start it",
+    },
+    VerbSpec {
+        id: VerbId::Release,
+        name: "release",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        states: &[],
+        refusals: &[],
+        help: "end the hold of a rollback: the app converges to its spec again",
+    },
+    VerbSpec {
+        id: VerbId::Retry,
+        name: "retry",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        states: ANY_BUT_BUSY,
+        refusals: &[Code::Busy],
+        help: "try the app's failed deploy again",
+    },
+    VerbSpec {
+        id: VerbId::Rollback,
+        name: "@latest",
+        arguments: &[],
+        file: FileKind::AppRollback,
+        states: AT_REST,
+        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        help: "data and state of the newest release before the running one",
+    },
+    VerbSpec {
+        id: VerbId::Rollback,
+        name: "VERSION",
+        arguments: &[],
+        file: FileKind::AppRollback,
+        states: AT_REST,
+        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        help: "data and state of the newest release with this version",
+    },
+    VerbSpec {
+        id: VerbId::Rollback,
+        name: "@SNAPSHOT",
+        arguments: &[],
+        file: FileKind::AppRollback,
+        states: AT_REST,
+        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        help: "data and state of the release in this snapshot",
+    },
+    VerbSpec {
+        id: VerbId::Rollback,
+        name: "undo",
+        arguments: &[],
+        file: FileKind::AppRollback,
+        states: AT_REST,
+        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        help: "take the last rollback back",
+    },
+    VerbSpec {
+        id: VerbId::Converge,
+        name: "converge",
+        arguments: &[],
+        file: FileKind::HostCtl,
+        states: &[],
+        refusals: &[],
+        help: "look at everything now, without waiting for the timer",
+    },
+    VerbSpec {
+        id: VerbId::Heal,
+        name: "heal",
+        arguments: &[],
+        file: FileKind::HostCtl,
+        states: &[],
+        refusals: &[],
+        help: "repair drift of everything on this host",
+    },
+];
+
+/// The rows for one kind of file.
+pub fn verbs_of(kind: FileKind) -> impl Iterator<Item = &'static VerbSpec> {
+    VERBS.iter().filter(move |spec| spec.file == kind)
+}
+
+impl Argument {
+    /// Names of deploys and plans are a component of a path, with or without what follows the dot.
+    pub(super) fn check(&self, verb: &str, value: &str) -> Result<(), CtlError> {
+        let shown = printable(value);
+        let wrong = |what: &str| {
+            let message = format!("`{verb}`: `{shown}` cannot be a {}: {what}", self.name);
+            let error = CtlError::new(Code::BadArgument, message);
+            Err(error.hint("a name is made of a-z, 0-9 and `-`, as the spec's file without `.ron`"))
+        };
+        match value {
+            "" => wrong("it is empty"),
+            _ if value.len() > 63 => wrong("it is longer than 63 bytes"),
+            _ if value.starts_with('-') => wrong("it starts with `-`"),
+            _ => match value.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+                Some(c) => wrong(&format!("`{}` is not allowed in it", printable(&c.to_string()))),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl VerbSpec {
+    /// The verb with its arguments: `heal [DEPLOY]`.
+    pub fn form(&self) -> String {
+        self.arguments.iter().fold(self.name.to_owned(), |mut form, argument| {
+            form.push_str(&match argument.required {
+                true => format!(" {}", argument.name),
+                false => format!(" [{}]", argument.name),
+            });
+            form
+        })
+    }
+
+    /// Refuses when the object (`app hello`) is in a state in which the verb makes no sense.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when another operation works on it, [`Code::NeedsOperator`] when somebody has to put
+    /// something right first, [`Code::NotFound`] when there is nothing yet that the verb could act on.
+    pub fn check_state(&self, object: &str, state: &str) -> Result<(), CtlError> {
+        if self.states.is_empty() || self.states.contains(&state) {
+            return Ok(());
+        }
+        let (code, cause) = match state {
+            "deploying" | "rolling-back" | "converging" | "accepted" | "removing" => {
+                (Code::Busy, format!("{object} is {state}"))
+            }
+            "needs-operator" => (Code::NeedsOperator, format!("{object} needs an operator")),
+            "rejected" => (Code::BadSpec, format!("the spec of {object} is rejected")),
+            _ => (Code::NotFound, format!("{object} is {state}: nothing of it was deployed yet")),
+        };
+        Err(CtlError::new(code, format!("`{}` is refused: {cause}", self.name)))
+    }
+}
+
+/// The row for a name that was written; for the rollback file any of its rows, they are alike.
+pub fn verb_spec(kind: FileKind, name: &str) -> Option<&'static VerbSpec> {
+    match kind {
+        FileKind::AppRollback => verbs_of(kind).next(),
+        FileKind::RootCtl | FileKind::AppCtl | FileKind::HostCtl => {
+            verbs_of(kind).find(|spec| spec.name == name)
+        }
+    }
+}
+
+/// The forms that a file takes, one a line.
+pub fn usage(kind: FileKind) -> String {
+    let width = verbs_of(kind).map(|spec| spec.form().len()).max().unwrap_or(0);
+    verbs_of(kind).fold(String::new(), |mut text, spec| {
+        text.push_str(format!("{:width$}  {}", spec.form(), spec.help).trim_end());
+        text.push('\n');
+        text
+    })
+}
+
+/// What `/zed/help` says.
+pub fn help_text() -> String {
+    let mut text = String::from(HELP_HEAD);
+    for kind in FileKind::ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\necho VERB > {}", kind.path());
+        for line in usage(kind).lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text.push_str(HELP_TAIL);
+    text
+}
+
+const HELP_HEAD: &str = "\
+zed makes this host match the specs in deploy/ and shows what it knows as files.
+
+    cp NAME.ron deploy/          declare: this converges
+    sync deploy/NAME.ron         wait until that has converged; fails when it did not
+    cat deploy/NAME.status       the verdict; NAME.errors and NAME.plan beside it
+    cat deploy/NAME.wait         wait, then print the verdict
+    rm deploy/NAME.ron           undeclare: stop and release, the data is kept
+    cp NAME.ron plan/            a dry run: plan/NAME.plan shows what would change
+    cat apps/APP/status          an app; history, snapshots, log, env, metrics beside it
+    cat apps/APP/rollback        what it can be rolled back to
+    cat hosts/HOST/status        this host
+    tail -f events               everything that happens
+    cat error                    why the last write to ctl was refused (one in every folder with a ctl)
+
+Every status has a status.json beside it.
+";
+
+const HELP_TAIL: &str = "
+One write is one verb; several lines are several verbs. Words may be quoted with '...' or \"...\".
+The same from a command line: zedctl help
+";
+
+/// The section of docs/CTL.md that lists the verbs.
+pub fn verbs_markdown() -> String {
+    let mut text = String::new();
+    for kind in FileKind::ALL {
+        let _ = writeln!(text, "### `{}`\n", kind.path());
+        text.push_str("| verb | what it does | accepted when its object is | refused with |\n");
+        text.push_str("|---|---|---|---|\n");
+        for spec in verbs_of(kind) {
+            let states =
+                if spec.states.is_empty() { "in any state".to_owned() } else { spec.states.join(", ") };
+            let mut errnos: Vec<&str> = vec!["EINVAL", "EPERM"];
+            for code in spec.refusals {
+                if !errnos.contains(&code.errno().name()) {
+                    errnos.push(code.errno().name());
+                }
+            }
+            let _ =
+                writeln!(text, "| `{}` | {} | {states} | {} |", spec.form(), spec.help, errnos.join(", "));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The section of docs/CTL.md that lists the error codes.
+pub fn codes_markdown() -> String {
+    let mut text =
+        String::from("| code | errno | exit status | worth repeating | hint when none is given |\n");
+    text.push_str("|---|---|---|---|---|\n");
+    for code in Code::ALL {
+        let again = if code.retryable() { "yes" } else { "no" };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {again} | {} |",
+            code.as_str(),
+            code.errno(),
+            code.exit_status(),
+            code.default_hint()
+        );
+    }
+    text
+}

@@ -6,6 +6,9 @@
 //! Never interprets `com.zed:*` values: that is zed-plan's business.
 
 pub mod conformance;
+mod rules;
+mod sim;
 mod types;
 
+pub use sim::SimStore;
 pub use types::*;

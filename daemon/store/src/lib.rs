@@ -9,6 +9,8 @@ pub mod conformance;
 mod rules;
 mod sim;
 mod types;
+#[cfg(feature = "zfs")]
+pub mod zfs;
 
 pub use sim::SimStore;
 pub use types::*;

@@ -10,6 +10,7 @@ mod deps;
 mod docs;
 mod examples;
 mod sources;
+mod specs;
 
 /// One breach of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +88,7 @@ pub fn check(tree: &Tree) -> Result<Vec<Finding>, String> {
     deps::check_graph(&deps::Graph::read(&tree.root)?, &mut findings);
     docs::check(tree, &mut findings);
     examples::check(tree, &mut findings);
+    specs::check(tree, &mut findings);
     findings.sort();
     Ok(findings)
 }

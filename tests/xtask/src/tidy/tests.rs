@@ -148,3 +148,21 @@ fn an_example_that_was_changed_added_or_removed_is_found() {
     let paths: Vec<_> = findings.iter().map(|f| f.path.as_str()).collect();
     assert_eq!(paths, ["specs/examples/hello.ron", "specs/examples/prod.ron", "specs/examples/new.ron"]);
 }
+
+#[test]
+fn specs_in_documents_are_judged() {
+    for (block, rule) in [
+        ("```ron\nDeploy(datasets: {\"apps/a\": ()})\n```\n", None),
+        ("```ron\nDeploy(datsets: {})\n```\n", Some("ron-block")),
+        ("```ron,bad\nDeploy(datsets: {})\n```\n", None),
+        ("```ron,bad\nDeploy(datasets: {})\n```\n", Some("ron-block")),
+        ("```\nDeploy(datsets: {})\n```\n", None),
+    ] {
+        let found = rules(specs::check, &[("docs/a.md", block)]);
+        assert_eq!(
+            found,
+            rule.map(|r| format!("docs/a.md:1 {r}")).into_iter().collect::<Vec<_>>(),
+            "{block}"
+        );
+    }
+}

@@ -5,11 +5,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the rule is for the daemon; tests start it")]
 
-mod cleanup;
 mod store;
 
-pub use cleanup::processes_of;
 pub use store::Backend;
+pub use xtask::leftovers::processes_of;
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -27,6 +26,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
+use xtask::leftovers;
 use xtask::shell::Cmd;
 use xtask::shell::Ended;
 
@@ -40,7 +40,7 @@ pub struct Zed {
     dir: Option<tempfile::TempDir>,
     backend: Backend,
     extra: Vec<String>,
-    env: Vec<(String, String)>,
+    fault: Option<String>,
     daemon: Option<Child>,
 }
 
@@ -60,7 +60,7 @@ impl Zed {
             std::fs::create_dir(dir.path().join(name)).expect("a folder in it");
         }
         let backend = Backend::from_env(dir.path());
-        Self { dir: Some(dir), backend, extra: Vec::new(), env: Vec::new(), daemon: None }
+        Self { dir: Some(dir), backend, extra: Vec::new(), fault: None, daemon: None }
     }
 
     /// Adds arguments for the next start.
@@ -70,12 +70,9 @@ impl Zed {
         self
     }
 
-    /// Sets a variable of zedd's environment for the next starts; an empty value removes it.
-    pub fn set_env(&mut self, key: &str, value: &str) {
-        self.env.retain(|(k, _)| k != key);
-        if !value.is_empty() {
-            self.env.push((key.to_owned(), value.to_owned()));
-        }
+    /// Kills the daemon (`kill:N`) or fails it (`fail:N`) at the N-th fault point after the next starts.
+    pub fn set_fault(&mut self, fault: Option<String>) {
+        self.fault = fault;
     }
 
     /// The folder of this test.
@@ -104,6 +101,7 @@ impl Zed {
         let mut args = vec!["--mount".into(), path(self.mount()), "--store".into(), self.backend.argument()];
         args.extend(["--socket".into(), path(self.socket()), "--host".into(), "testhost".into()]);
         args.extend(self.extra.iter().cloned());
+        args.extend(self.fault.iter().flat_map(|fault| ["--fault".to_owned(), fault.clone()]));
         args
     }
 
@@ -123,7 +121,7 @@ impl Zed {
         let log = File::options().create(true).append(true).open(self.dir().join("zedd.log"));
         let log = log.map_err(|e| format!("cannot open the log: {e}"))?;
         let mut command = Command::new(program("zedd"));
-        command.args(self.args()).envs(self.env.iter().cloned()).env("ZED_TEST_TAG", self.dir());
+        command.args(self.args()).env("ZED_TEST_TAG", self.dir());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().map_err(|e| format!("cannot start it: {e}"))?;
         let stdout = child.stdout.take().ok_or("its output is not there")?;
@@ -281,8 +279,8 @@ impl Drop for Zed {
                 let _ = child.wait();
             }
         }
-        cleanup::end_apps(self.dir());
-        cleanup::unmount(&self.mount());
+        leftovers::end_apps(self.dir());
+        leftovers::unmount(&self.mount());
         self.backend.destroy();
         if std::thread::panicking()
             && let Some(dir) = self.dir.take()

@@ -36,9 +36,9 @@ fn at_every_point(work: Work, fault: Fault) -> usize {
         };
         zed.signal(nix::sys::signal::Signal::SIGTERM);
         let kind = if fault == Fault::Kill { "kill" } else { "fail" };
-        zed.set_env("ZED_FAULT", &format!("{kind}:{point}"));
+        zed.set_fault(Some(format!("{kind}:{point}")));
         let fired = interrupted(&mut zed, work, fault, after);
-        zed.set_env("ZED_FAULT", "");
+        zed.set_fault(None);
         if zed.is_running() {
             zed.signal(nix::sys::signal::Signal::SIGTERM);
         }
@@ -66,9 +66,13 @@ fn at_every_point(work: Work, fault: Fault) -> usize {
 
 /// Deploys a version, and writes data that only this release has.
 fn release(zed: &Zed, version: &str) {
-    zed.ok(&format!("sed -i 's/version: \"[^\"]*\"/version: \"{version}\"/' $M/deploy/hello.ron && sync $M/deploy/hello.ron"));
+    zed.ok(&format!("{} && sync $M/deploy/hello.ron", edit(version)));
     let mountpoint = zed.key("apps/hello/status", "mountpoint");
     zed.ok(&format!("echo of-{version} > {mountpoint}/data"));
+}
+
+fn edit(version: &str) -> String {
+    format!("sed -i 's/version: \"[^\"]*\"/version: \"{version}\"/' $M/deploy/hello.ron")
 }
 
 fn data(zed: &Zed) -> String {
@@ -81,15 +85,13 @@ fn interrupted(zed: &mut Zed, work: Work, fault: Fault, target: &str) -> bool {
     if zed.try_launch().is_err() {
         return true;
     }
-    match work {
-        Work::Deploy => {
-            zed.sh(&format!("sed -i 's/version: \"[^\"]*\"/version: \"{target}\"/' $M/deploy/hello.ron; sync $M/deploy/hello.ron"))
-        }
-        Work::Rollback => zed.sh(&format!("echo {target} > $M/apps/hello/rollback; sync $M/deploy/hello.ron")),
+    let ended = match work {
+        Work::Deploy => zed.sh(&format!("{}; sync $M/deploy/hello.ron", edit(target))),
+        Work::Rollback => zed.sh(&format!("echo {target} > $M/apps/hello/rollback")),
     };
     match fault {
-        Fault::Kill => !zed.is_running() && zed.ended().is_some(),
-        Fault::Fail => zed.daemon_log().contains("fault"),
+        Fault::Kill => !ended.ok() && zed.ended().is_some(),
+        Fault::Fail => !ended.ok(),
     }
 }
 
@@ -101,4 +103,14 @@ fn deploy_killed_at_every_point() {
 #[test]
 fn rollback_killed_at_every_point() {
     assert!(at_every_point(Work::Rollback, Fault::Kill) >= 4);
+}
+
+#[test]
+fn deploy_failed_at_every_point() {
+    assert!(at_every_point(Work::Deploy, Fault::Fail) >= 2);
+}
+
+#[test]
+fn rollback_failed_at_every_point() {
+    assert!(at_every_point(Work::Rollback, Fault::Fail) >= 2);
 }

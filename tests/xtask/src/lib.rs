@@ -10,6 +10,8 @@
 )]
 
 pub mod count;
+pub mod demo;
+pub mod leftovers;
 pub mod shell;
 pub mod suite;
 pub mod tidy;

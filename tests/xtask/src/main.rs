@@ -16,6 +16,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show zed at work: deploy, status, change, rollback, on a store and a mount that are gone afterwards.
+    Demo(xtask::demo::Options),
     /// Run the tests: every tier, or those named.
     Test(xtask::suite::Options),
     /// Check the rules that the sources and the documents keep.
@@ -27,6 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     xtask::shell::clean_up_on_signals();
     let ended = match Cli::parse().command {
+        Command::Demo(options) => xtask::demo::run(&options),
         Command::Test(options) => xtask::suite::run(&options),
         Command::Tidy => tidy(),
         Command::Zfs(options) => xtask::zfs::run(&options),

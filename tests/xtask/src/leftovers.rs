@@ -1,14 +1,15 @@
-//! Ends what a test left: apps that outlive their daemon by design, and dead mounts. Touches only what
-//! carries the test's own folder.
+//! Finds and ends what a demo or a test left: apps that outlive their daemon by design, and dead mounts.
+//! Touches only what carries the folder that was made for it.
 
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Kills every process that was started from this folder: its working folder, its arguments or the tag in
 /// its environment name it.
-pub(crate) fn end_apps(dir: &Path) {
+pub fn end_apps(dir: &Path) {
     // A process may start another while it is being killed: until none is left, but not for ever.
     for _ in 0..50 {
         let found = processes_of(dir);
@@ -44,13 +45,21 @@ pub fn processes_of(dir: &Path) -> Vec<i32> {
     found
 }
 
-/// Unmounts what is still mounted there, dead or alive.
-pub(crate) fn unmount(mount: &Path) {
+/// Mounts at or below this folder, deepest first.
+pub fn mounts_of(dir: &Path) -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let wanted = mount.to_string_lossy();
-    for _ in mounts.lines().filter(|l| l.split(' ').nth(1) == Some(&wanted)) {
-        if nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH).is_err() {
-            let _ = xtask::shell::Cmd::new("fusermount3").args(["-uz"]).arg(mount).quiet().run();
+    // The kernel writes a space as \040; the folders that are made here have none.
+    let points = mounts.lines().filter_map(|l| l.split(' ').nth(1)).map(PathBuf::from);
+    let mut found: Vec<_> = points.filter(|p| p.starts_with(dir)).collect();
+    found.sort_by_key(|p| std::cmp::Reverse(p.components().count()));
+    found
+}
+
+/// Unmounts what is still mounted there, dead or alive.
+pub fn unmount(mount: &Path) {
+    for mount in mounts_of(mount) {
+        if nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).is_err() {
+            let _ = crate::shell::Cmd::new("fusermount3").args(["-uz"]).arg(&mount).quiet().run();
         }
     }
 }

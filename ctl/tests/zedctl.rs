@@ -1,5 +1,9 @@
 //! zedctl against a folder laid out like the tree: what it prints, where, and how it ends.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test that runs the program under test")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test that runs the program under test"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -72,10 +72,17 @@ pub(crate) enum Command {
     /// Save a spec as deploy/NAME.ron and wait until it has converged
     Apply {
         /// The spec, NAME.ron
-        file: PathBuf,
+        #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+        file: Option<PathBuf>,
+        /// Instead of a spec: exactly the plan that `zedctl plan` made last; refused when the host has moved since
+        #[arg(long, value_name = "NAME", conflicts_with = "no_wait")]
+        plan: Option<String>,
+        /// Do not wait for the outcome
+        #[arg(long, conflicts_with = "timeout")]
+        no_wait: bool,
         /// How long to wait
         #[command(flatten)]
-        wait: Wait,
+        wait: Patience,
     },
     /// Put an app back to a release, data and state together
     Rollback {
@@ -85,7 +92,7 @@ pub(crate) enum Command {
         target: String,
         /// How long to wait
         #[command(flatten)]
-        wait: Wait,
+        wait: Patience,
     },
     /// The releases of an app, oldest first
     History {
@@ -110,29 +117,41 @@ pub(crate) enum Command {
     Wait {
         /// The deploy
         deploy: String,
-        /// Give up after so many seconds
-        #[arg(long, value_name = "SECONDS")]
-        timeout: Option<u64>,
+        /// How long to wait
+        #[command(flatten)]
+        wait: Patience,
     },
     /// Start an app
     Start {
         /// The app
         app: String,
+        /// How long to wait
+        #[command(flatten)]
+        wait: Patience,
     },
     /// Stop an app until it is started again
     Stop {
         /// The app
         app: String,
+        /// How long to wait
+        #[command(flatten)]
+        wait: Patience,
     },
     /// Stop an app and start it
     Restart {
         /// The app
         app: String,
+        /// How long to wait
+        #[command(flatten)]
+        wait: Patience,
     },
     /// End the hold of a rollback: the app converges to its spec again
     Release {
         /// The app
         app: String,
+        /// How long to wait
+        #[command(flatten)]
+        wait: Patience,
     },
     /// Print a spec of what is on this host, whose plan is empty
     Import,
@@ -148,12 +167,9 @@ pub(crate) enum Command {
 
 /// Options of commands that wait.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Wait {
-    /// Do not wait for the outcome
-    #[arg(long)]
-    pub(crate) no_wait: bool,
+pub(crate) struct Patience {
     /// Give up waiting after so many seconds
-    #[arg(long, value_name = "SECONDS", conflicts_with = "no_wait")]
+    #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
 }
 
@@ -166,4 +182,15 @@ pub(crate) struct Tail {
     /// Begin with the last N lines; all without -f, 10 with it
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) lines: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,5 +1,6 @@
 //! `diff`, `plan`, `apply` and `wait`: from a spec file to a verdict.
 
+use crate::args::Patience;
 use crate::interrupt::say_on_interrupt;
 use crate::paint::Ended;
 use crate::paint::Failure;
@@ -143,20 +144,20 @@ pub(crate) fn plan(tree: &dyn Tree, ui: &mut Ui, path: &Path) -> Ended {
 }
 
 /// `zedctl apply FILE`
-pub(crate) fn apply(tree: &Arc<dyn Tree>, ui: &mut Ui, path: &Path, wait: crate::args::Wait) -> Ended {
+pub(crate) fn apply(tree: &Arc<dyn Tree>, ui: &mut Ui, path: &Path, wait: Option<Patience>) -> Ended {
     let spec = SpecFile::read(path)?;
     spec.save(tree.as_ref(), "deploy")?;
-    if wait.no_wait {
+    let Some(wait) = wait else {
         ui.progress(&format!("saved: `zedctl wait {}` waits for the outcome", spec.name));
         return Ok(EXIT_OK);
-    }
+    };
     settle(tree, ui, &spec.name, wait.timeout)
 }
 
 /// `zedctl wait NAME`
-pub(crate) fn wait(tree: &Arc<dyn Tree>, ui: &mut Ui, name: &str, timeout: Option<u64>) -> Ended {
+pub(crate) fn wait(tree: &Arc<dyn Tree>, ui: &mut Ui, name: &str, wait: Patience) -> Ended {
     read_deploy(tree.as_ref(), name)?;
-    settle(tree, ui, name, timeout)
+    settle(tree, ui, name, wait.timeout)
 }
 
 /// Waits until the last save of a deploy has settled, with its steps as progress, and tells the verdict.
@@ -193,13 +194,19 @@ fn settle(tree: &Arc<dyn Tree>, ui: &mut Ui, name: &str, timeout: Option<u64>) -
                     .into());
             }
         };
-        let deploy: DeployView = match (read_json(tree.as_ref(), &status), outcome) {
+        let deploy: DeployView = match (read_json(tree.as_ref(), &status), &outcome) {
             (Ok(deploy), _) => deploy,
-            (Err(_), Err(refused)) => return Err(refused.into()),
+            (Err(_), Err(refused)) => return Err(refused.clone().into()),
             (Err(error), Ok(_)) => return Err(error.into()),
         };
         if is_settled(&deploy.state) {
             return tell(tree.as_ref(), ui, &deploy);
+        }
+        // A read that took too long fails as one of a failed deploy does; every other refusal is final.
+        if let Err(refused) = outcome
+            && refused.code != Code::Failed
+        {
+            return Err(refused.into());
         }
         // The daemon ended the wait early: not in a tight loop.
         std::thread::sleep(POLL);
@@ -223,7 +230,7 @@ fn is_settled(state: &str) -> bool {
 }
 
 /// Prints the verdict, and what runs now.
-fn tell(tree: &dyn Tree, ui: &mut Ui, deploy: &DeployView) -> Ended {
+pub(crate) fn tell(tree: &dyn Tree, ui: &mut Ui, deploy: &DeployView) -> Ended {
     let ok = deploy.state == "converged";
     if ui.json {
         ui.json(deploy)?;

@@ -23,6 +23,7 @@ use paint::Failure;
 use paint::Ui;
 use std::io;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tree::Tree;
@@ -68,16 +69,20 @@ fn run(cli: &Cli, ui: &mut Ui) -> Ended {
         Command::Status { names } => status::status(tree, ui, names),
         Command::Diff { deploy } => deploy::diff(tree, ui, deploy.as_deref()),
         Command::Plan { file } => deploy::plan(tree, ui, file),
-        Command::Apply { file, wait } => deploy::apply(&shared, ui, file, *wait),
+        Command::Apply { plan: Some(name), wait, .. } => app::apply_plan(&shared, ui, name, *wait),
+        Command::Apply { file, no_wait, wait, .. } => {
+            // clap asks for one of the two; an empty path is refused as a name.
+            deploy::apply(&shared, ui, file.as_deref().unwrap_or(Path::new("")), (!no_wait).then_some(*wait))
+        }
         Command::Rollback { app, target, wait } => app::rollback(&shared, ui, app, target, *wait),
         Command::History { app } => status::history(tree, ui, app),
         Command::Logs { app, tail } => show::logs(tree, ui, app, *tail),
         Command::Events { tail } => show::events(tree, ui, *tail),
-        Command::Wait { deploy, timeout } => deploy::wait(&shared, ui, deploy, *timeout),
-        Command::Start { app } => app::control(&shared, ui, app, "start"),
-        Command::Stop { app } => app::control(&shared, ui, app, "stop"),
-        Command::Restart { app } => app::control(&shared, ui, app, "restart"),
-        Command::Release { app } => app::control(&shared, ui, app, "release"),
+        Command::Wait { deploy, wait } => deploy::wait(&shared, ui, deploy, *wait),
+        Command::Start { app, wait } => app::control(&shared, ui, app, "start", *wait),
+        Command::Stop { app, wait } => app::control(&shared, ui, app, "stop", *wait),
+        Command::Restart { app, wait } => app::control(&shared, ui, app, "restart", *wait),
+        Command::Release { app, wait } => app::control(&shared, ui, app, "release", *wait),
         Command::Import => show::import(tree, ui),
         Command::Bugreport { output } => report::bugreport(tree, ui, output.as_deref()),
         Command::Version => show::version(Ok(tree), ui),

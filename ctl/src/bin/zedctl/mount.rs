@@ -92,7 +92,7 @@ impl Tree for Mount {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn verb(&self, path: &str, verb: &str, no_wait: bool) -> Result<(), CtlError> {
+    fn verb(&self, path: &str, verb: &str) -> Result<(), CtlError> {
         let mut file = fs::OpenOptions::new()
             .write(true)
             .open(self.root.join(path))
@@ -104,10 +104,15 @@ impl Tree for Mount {
             let message = format!("`{path}` took {written} of {} bytes", line.len());
             return Err(CtlError::new(Code::Internal, message));
         }
-        if no_wait {
-            return Ok(());
+        // fsync is commit: it returns when the verb has been carried out. What takes longer than the daemon
+        // parks a request for is asked for again.
+        loop {
+            match file.sync_all() {
+                Ok(()) => return Ok(()),
+                Err(error) if is_late(&error) => {}
+                Err(error) => return Err(self.refusal("carry out the verb in", path, &error)),
+            }
         }
-        file.sync_all().map_err(|error| self.refusal("carry out the verb in", path, &error))
     }
 
     fn save(&self, folder: &str, file: &str, text: &[u8]) -> Result<(), CtlError> {
@@ -156,6 +161,10 @@ impl Tree for Mount {
             lines.push(buffer.get(..count).unwrap_or_default(), sink)?;
         }
     }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
 }
 
 fn write_synced(path: &std::path::Path, text: &[u8]) -> io::Result<()> {

@@ -24,7 +24,7 @@ impl Tree for Socket {
     fn read(&self, _path: &str) -> Result<String, CtlError> {
         match *self {}
     }
-    fn verb(&self, _path: &str, _verb: &str, _no_wait: bool) -> Result<(), CtlError> {
+    fn verb(&self, _path: &str, _verb: &str) -> Result<(), CtlError> {
         match *self {}
     }
     fn save(&self, _folder: &str, _file: &str, _text: &[u8]) -> Result<(), CtlError> {

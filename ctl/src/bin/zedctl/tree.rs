@@ -16,8 +16,8 @@ pub(crate) trait Tree: Send + Sync {
     /// What a file says now. Blocks for `NAME.wait`.
     fn read(&self, path: &str) -> Result<String, CtlError>;
 
-    /// Writes one verb and, unless `no_wait`, waits until it has been carried out.
-    fn verb(&self, path: &str, verb: &str, no_wait: bool) -> Result<(), CtlError>;
+    /// Writes one verb and waits until it has been carried out.
+    fn verb(&self, path: &str, verb: &str) -> Result<(), CtlError>;
 
     /// Puts a spec file in place, at once and completely.
     fn save(&self, folder: &str, file: &str, text: &[u8]) -> Result<(), CtlError>;

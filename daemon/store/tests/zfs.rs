@@ -8,7 +8,6 @@
 #[path = "zfs/support.rs"]
 mod support;
 
-
 use support::Pool;
 use zed_store::conformance;
 

@@ -213,7 +213,9 @@ impl<'s> LineIndex<'s> {
         let start = self.starts[index];
         let end = self.starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
         let line = self.text[start..end].trim_end_matches('\r');
-        let chars_to = |offset: usize| self.text[start..offset.clamp(start, end)].chars().count();
+        let chars_to = |offset: usize| {
+            self.text[start..self.text.floor_char_boundary(offset.clamp(start, end))].chars().count()
+        };
         let first = chars_to(span.start);
         let last = chars_to(span.end.min(start + line.len())).max(first + 1);
         let skipped = if line.chars().count() <= MAX_SHOWN { 0 } else { first.saturating_sub(MAX_SHOWN / 2) };
@@ -236,7 +238,7 @@ impl<'s> LineIndex<'s> {
 }
 
 /// Control characters and those that reorder text would let a spec draw on the reader's terminal.
-fn is_unprintable(c: char) -> bool {
+pub(crate) fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -11,6 +11,7 @@ mod defaults;
 mod diagnostics;
 mod names;
 mod quantity;
+mod render;
 mod syntax;
 
 pub use ast::*;
@@ -33,4 +34,5 @@ pub use quantity::parse_duration;
 pub use quantity::parse_size;
 pub use quantity::render_duration;
 pub use quantity::render_size;
+pub use render::render_spec;
 pub use syntax::MAX_DEPTH;

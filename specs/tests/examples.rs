@@ -1,6 +1,8 @@
 //! The example files: the good ones are accepted and keep their meaning in the canonical form, and each bad one
 //! gets the diagnostic that its first line names.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its files fails")]
+
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -63,4 +65,29 @@ fn bad_examples_get_the_diagnostic_that_they_name() {
             assert!(rendered.contains(&format!("f.ron:{}:{}", diagnostic.line, diagnostic.column)));
         }
     }
+}
+
+#[test]
+fn rendered_examples_mean_the_same_and_leave_defaults_out() {
+    for path in files("examples") {
+        let spec = must_parse(&path);
+        let rendered = zed_spec::render_spec(&spec);
+        let again = zed_spec::parse(&spec.name, rendered.as_bytes())
+            .unwrap_or_else(|e| panic!("{}\n{rendered}", e.render("rendered")));
+        assert_eq!(spec, again, "{}", path.display());
+        for default in
+            ["restart: Always", "stop_grace: \"10s\"", "runtime: Process", "on: All", "snapshots: ()"]
+        {
+            assert!(!rendered.contains(default), "{}: {default} in\n{rendered}", path.display());
+        }
+    }
+}
+
+/// The hash is stored on datasets: a change here makes every deployed spec look changed. If it must change, so
+/// must `SPEC_FORMAT`.
+#[test]
+fn the_hash_of_a_spec_stays_what_it_is() {
+    let spec = must_parse(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello.ron"));
+    assert_eq!(zed_spec::SPEC_FORMAT, 1);
+    assert_eq!(spec.sha256(), "a231b2b31e6a0d31407cf9c7a575daf4d79831525e8b6a32f53b17bb9ee51411");
 }

@@ -11,6 +11,8 @@ mod fleet;
 mod place;
 mod references;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use crate::ast::DeploySpec;
 use crate::diagnostics::Diagnostics;
@@ -47,7 +49,8 @@ pub fn parse(name: &DeployName, text: &[u8]) -> Result<DeploySpec, Diagnostics> 
         Err(error) => {
             let at = error.valid_up_to();
             let shown = String::from_utf8_lossy(text);
-            return Err(alone(&shown, at..at + 1, "the file is not valid UTF-8 from here".to_owned(), None));
+            let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
+            return Err(alone(&shown, at..end, "the file is not valid UTF-8 from here".to_owned(), None));
         }
     };
     if let Some(at) = text.find('\0') {

@@ -49,9 +49,8 @@ pub(super) fn hint_for(cx: &Cx<'_>, text: &str, known: &[&str], all: &str) -> St
 /// Reports that `node` is not what its field wants.
 pub(super) fn mismatch(cx: &mut Cx<'_>, node: &Node<'_>, wanted: &str) {
     let found = match &node.kind {
-        Kind::Int { .. } | Kind::Float(_) | Kind::Bool(_) | Kind::Ident(_) => {
-            format!("{} {}", node.kind.describe(), quoted(cx.written(node)))
-        }
+        Kind::Int { .. } | Kind::Float(_) => format!("the number {}", quoted(cx.written(node))),
+        Kind::Bool(_) | Kind::Ident(_) => quoted(cx.written(node)),
         Kind::Str(text) => format!("the text {}", quoted(&format!("\"{text}\""))),
         kind => kind.describe().to_owned(),
     };

@@ -7,6 +7,8 @@
 
 mod lexer;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use parser::parse_document;
 use std::borrow::Cow;

@@ -17,7 +17,7 @@ use crate::diagnostics::quoted;
 pub(crate) fn parse_document(text: &str, start: usize) -> Result<Node<'_>, SyntaxError> {
     let mut parser = Parser { lexer: Lexer::new(text, start), open: Vec::new() };
     parser.lexer.skip_space()?;
-    while parser.lexer.peek() == Some('#') {
+    while parser.lexer.rest().starts_with("#!") {
         parser.attribute()?;
         parser.lexer.skip_space()?;
     }
@@ -170,9 +170,16 @@ impl<'s> Parser<'s> {
     fn missing(&self, wanted: &str) -> SyntaxError {
         let error = self.lexer.unexpected(wanted);
         match (self.lexer.peek(), self.open.last()) {
-            (None, Some((c, at))) => {
+            (None, Some((open, at))) => {
+                let close = match open {
+                    '[' => ']',
+                    '{' => '}',
+                    _ => ')',
+                };
                 let line = 1 + self.lexer.before(*at).bytes().filter(|b| *b == b'\n').count();
-                error.hint(format!("the `{c}` opened in line {line} is never closed"))
+                self.lexer
+                    .unexpected(&format!("`{close}`"))
+                    .hint(format!("the `{open}` opened in line {line} is never closed"))
             }
             (Some('"' | '_' | 'a'..='z' | 'A'..='Z' | '[' | '(' | '{' | '0'..='9'), _)
                 if wanted.starts_with("`,`") =>

@@ -9,6 +9,7 @@
     reason = "the rule is for the daemon; this crate runs build and test tools"
 )]
 
+pub mod bench;
 pub mod count;
 pub mod demo;
 pub mod leftovers;

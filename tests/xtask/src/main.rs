@@ -20,6 +20,8 @@ enum Command {
     Demo(xtask::demo::Options),
     /// Run the tests: every tier, or those named.
     Test(xtask::suite::Options),
+    /// Measure zed beside its alternatives.
+    Bench(xtask::bench::Options),
     /// Check the rules that the sources and the documents keep.
     Tidy,
     /// Run a command, or the tests, where real ZFS is.
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Demo(options) => xtask::demo::run(&options),
         Command::Test(options) => xtask::suite::run(&options),
+        Command::Bench(options) => xtask::bench::run(&options),
         Command::Tidy => tidy(),
         Command::Zfs(options) => xtask::zfs::run(&options),
     };

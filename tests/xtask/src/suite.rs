@@ -8,6 +8,7 @@ use crate::shell::Ended;
 use crate::shell::has_program;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -210,6 +211,29 @@ fn verdict(ended: &Ended) -> Result<Outcome, String> {
         124 => Outcome::Failed("it did not end before its deadline".into()),
         code => Outcome::Failed(format!("exit status {code}")),
     })
+}
+
+/// The folder with Ansible's programs; the inner error says why there is none.
+///
+/// # Errors
+///
+/// When a program that is there cannot be started.
+pub(crate) fn ansible_programs(no_install: bool) -> Result<Result<PathBuf, String>, String> {
+    tools::ansible(no_install)
+}
+
+/// The folder with a program of a package of PyPI; the inner error says why there is none.
+///
+/// # Errors
+///
+/// When a program that is there cannot be started.
+pub(crate) fn python_programs(
+    no_install: bool,
+    venv: &str,
+    package: &str,
+    program: &str,
+) -> Result<Result<PathBuf, String>, String> {
+    tools::python_packages(no_install, venv, package, program)
 }
 
 /// True when this process may install packages: root, on a system with apt-get.

@@ -32,7 +32,7 @@ pub(super) fn tier(options: &Options, sum: &mut Counts) -> Result<Outcome, Strin
     if let Some(missing) = install(options, PROGRAMS)? {
         return Ok(Outcome::NotRun(missing));
     }
-    let bin = match ansible(options)? {
+    let bin = match ansible(options.no_install)? {
         Ok(bin) => bin,
         Err(why) => return Ok(Outcome::NotRun(why)),
     };
@@ -88,19 +88,19 @@ pub(super) fn install(options: &Options, programs: &[(&str, &str)]) -> Result<Op
 /// # Errors
 ///
 /// When a program that is there cannot be started.
-pub(super) fn ansible(options: &Options) -> Result<Result<PathBuf, String>, String> {
-    python_packages(options, "ansible", &[ANSIBLE], "ansible-playbook")
+pub(super) fn ansible(no_install: bool) -> Result<Result<PathBuf, String>, String> {
+    python_packages(no_install, "ansible", ANSIBLE, "ansible-playbook")
 }
 
-/// A virtual environment `target/venv-NAME` with `packages`; gives its `bin`, which has `program`.
+/// A virtual environment `target/venv-NAME` with a package of PyPI; gives its `bin`, which has `program`.
 ///
 /// # Errors
 ///
 /// When a program that is there cannot be started. The inner error says why there is no such environment.
 pub(super) fn python_packages(
-    options: &Options,
+    no_install: bool,
     name: &str,
-    packages: &[&str],
+    package: &str,
     program: &str,
 ) -> Result<Result<PathBuf, String>, String> {
     let venv = crate::root().join("target").join(format!("venv-{name}"));
@@ -108,7 +108,7 @@ pub(super) fn python_packages(
     if bin.join(program).is_file() {
         return Ok(Ok(bin));
     }
-    if options.no_install {
+    if no_install {
         return Ok(Err(format!("{program} is not in {}, and --no-install", bin.display())));
     }
     if !has_program("python3") {
@@ -118,10 +118,10 @@ pub(super) fn python_packages(
     if !made.ok() {
         return Ok(Err("python3 -m venv failed (on Debian it needs the package python3-venv)".into()));
     }
-    let pip = Cmd::new(bin.join("pip")).args(["install", "--quiet"]).args(packages);
+    let pip = Cmd::new(bin.join("pip")).args(["install", "--quiet"]).arg(package);
     let installed = pip.deadline(Duration::from_secs(900)).run()?;
     if installed.ok() && bin.join(program).is_file() {
         return Ok(Ok(bin));
     }
-    Ok(Err(format!("pip could not install {}: exit status {}", packages.join(" "), installed.code)))
+    Ok(Err(format!("pip could not install {}: exit status {}", package, installed.code)))
 }

@@ -5,6 +5,7 @@
 
 mod based_on;
 mod deploy;
+mod history;
 mod naming;
 mod observed;
 mod placement;
@@ -12,6 +13,7 @@ mod plan;
 pub mod props;
 mod release;
 mod retention;
+mod rollback;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -20,6 +22,9 @@ mod world;
 pub use deploy::UndeclareInput;
 pub use deploy::plan_deploy;
 pub use deploy::plan_undeclare;
+pub use history::HistoryEntry;
+pub use history::HistoryKind;
+pub use history::history;
 pub use naming::SNAPSHOT_PREFIX;
 pub use observed::*;
 pub use plan::*;
@@ -28,5 +33,9 @@ pub use release::Resolved;
 pub use release::has_process;
 pub use release::resolve;
 pub use release::run_spec_of;
+pub use rollback::RollbackError;
+pub use rollback::RollbackInput;
+pub use rollback::RollbackTarget;
+pub use rollback::plan_rollback;
 pub use time::compact_time;
 pub use time::rfc3339;

@@ -13,6 +13,10 @@ use crate::plan::PropEdit;
 use crate::plan::Release;
 use crate::plan::RunId;
 use crate::plan::Step;
+use crate::rollback::RollbackError;
+use crate::rollback::RollbackInput;
+use crate::rollback::RollbackTarget;
+use crate::rollback::plan_rollback;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use zed_spec::AppName;
@@ -128,6 +132,34 @@ impl TestWorld {
             now: self.now,
             heal: self.heal,
         })
+    }
+
+    /// Saves, plans and executes.
+    pub(crate) fn converge(&mut self, name: &str, text: &str) -> Plan {
+        let plan = self.deploy(name, text);
+        self.run(&plan);
+        plan
+    }
+
+    pub(crate) fn plan_rollback(&mut self, app: &str, target: &str) -> Result<Plan, RollbackError> {
+        let run = self.next_run();
+        plan_rollback(&RollbackInput {
+            app: &AppName::parse(app).unwrap(),
+            target: &RollbackTarget::parse(target)?,
+            observed: &self.observed,
+            releases: &self.releases,
+            run: &run,
+            now: self.now,
+            generation_held: self.generation,
+            keep: Some(5),
+        })
+    }
+
+    /// Plans a rollback and executes it.
+    pub(crate) fn rollback(&mut self, app: &str, target: &str) -> Plan {
+        let plan = self.plan_rollback(app, target).unwrap_or_else(|e| panic!("{app} {target}: {e}"));
+        self.run(&plan);
+        plan
     }
 
     /// Executes a whole plan.

@@ -267,15 +267,21 @@ impl<'a> Deploy<'a> {
     fn snapshot(&self, order: &[usize], draft: &mut Draft) -> Option<(String, BTreeSet<DatasetPath>)> {
         let mut set: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
         let mut contains = None;
+        let mut failed: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
         for index in order {
             let node = &self.nodes[*index];
             let (Action::Deploy, Some(app)) = (node.action, node.app) else { continue };
+            if let Some(stamp) = self.new_stamp(*index) {
+                failed.entry(app.dataset.clone()).or_insert_with(|| failed_stamp(stamp));
+            }
             let stamp = node.located.map(|found| &found.stamp);
             contains = contains.or(stamp.map(|stamp| stamp.version.as_str()));
             for path in datasets_of(app).filter(|path| self.world.exists(path)) {
                 set.entry(path.clone()).or_insert_with(|| {
                     let mut user = snapshot_stamp(self.world.user(path));
-                    if let Some(stamp) = stamp.filter(|_| *path != app.dataset) {
+                    // Another app's home keeps its own stamp.
+                    let is_home = user.contains_key(name::SPEC);
+                    if let Some(stamp) = stamp.filter(|_| *path != app.dataset && !is_home) {
                         user.insert(name::ROLE.to_owned(), Role::Data.as_str().to_owned());
                         user.insert(name::DEPLOY.to_owned(), stamp.deploy.to_string());
                         user.insert(name::APP.to_owned(), stamp.app.to_string());
@@ -298,7 +304,11 @@ impl<'a> Deploy<'a> {
                 snapshot: snapshot.clone(),
                 branch: branch_path(path, run, ""),
                 user: self.world.user(path).clone(),
-                branch_user: branch_props(path, BranchKind::Failed, run),
+                branch_user: {
+                    let mut user = failed.remove(path).unwrap_or_default();
+                    user.extend(branch_props(path, BranchKind::Failed, run));
+                    user
+                },
             })
             .collect();
         let paths = set.keys().cloned().collect();
@@ -497,4 +507,9 @@ impl<'a> Deploy<'a> {
             prune(self.world, &retention, &mut draft.steps);
         }
     }
+}
+
+/// What a branch of failed data says of itself: the release that left it so.
+fn failed_stamp(stamp: AppStamp) -> BTreeMap<String, String> {
+    AppStamp { health: "failed".to_owned(), ..stamp }.render(true)
 }

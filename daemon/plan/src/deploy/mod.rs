@@ -9,6 +9,9 @@ mod decide;
 mod group;
 mod select;
 
+pub(crate) use decide::missing_text;
+pub(crate) use decide::short;
+
 use crate::based_on::based_on;
 use crate::observed::Observed;
 use crate::plan::Note;

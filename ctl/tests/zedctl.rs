@@ -250,6 +250,17 @@ fn diff_ends_with_1_when_something_would_change() {
         ..deploy()
     });
     fake.run(&["diff", "hello"]).is(1, "~ app hello: version 1.1.0 -> 1.2.0\n", "");
+    fake.deploy(&DeployView {
+        state: "held".to_owned(),
+        verdict: "hello is at 1.0.0".to_owned(),
+        ..deploy()
+    });
+    fake.run(&["diff"]).is(1, "# hello is left as it is: held: hello is at 1.0.0\n", "");
+    fake.deploy(&DeployView {
+        plan: "+ x\n".to_owned(),
+        plan_json: "{\"run\": \"k3v9\"}\n".to_owned(),
+        ..deploy()
+    });
     let ran = fake.run(&["diff", "--json"]);
     ran.is(1, "[\n  {\n    \"run\": \"k3v9\"\n  }\n]\n", "");
     fake.deploy(&DeployView { errors: "error: x\n".to_owned(), ..deploy() });
@@ -293,6 +304,9 @@ hint: `zedctl logs APP` and `zedctl events -n 20` say more
 ";
     fake.run(&["apply", &spec(elsewhere.path())]).is(1, "", expected);
     fake.run(&["wait", "hello"]).is(1, "", expected);
+    fake.app(&AppView { error: "probe of hello failed 3 times".to_owned(), ..app() });
+    let ran = fake.run(&["wait", "hello"]);
+    assert_eq!(ran.err.matches("failed 3 times").count(), 1, "{}", ran.err);
     let ran = fake.run(&["wait", "hello", "--json"]);
     assert_eq!(ran.status, 1);
     assert_eq!(serde_json::from_str::<DeployView>(&ran.out).unwrap().state, "failed");
@@ -339,6 +353,34 @@ fn ctrl_c_while_waiting_ends_with_130_and_says_that_it_goes_on() {
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(rest, ["", "interrupted: deploy hello goes on; `zedctl wait hello` waits for it again"]);
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn plan_saves_a_dry_run_and_shows_what_would_change() {
+    let fake = Fake::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = spec(elsewhere.path());
+    fake.put("ctl", "");
+    fake.put("plan/hello.errors", "");
+    fake.put("plan/hello.plan", "# plan hello run r1\n~ app hello\n");
+    fake.put("plan/hello.plan.json", r#"{"units": [{"steps": []}, {"steps": [{}]}]}"#);
+    fake.run(&["plan", &file]).is(1, "# plan hello run r1\n~ app hello\n", "");
+    assert_eq!(fake.get("plan/hello.ron"), "Deploy(apps: {})\n");
+    assert_eq!(fake.get("ctl"), "reload\n");
+    assert_eq!(fake.get("deploy/hello.ron"), "Deploy()\n");
+    fake.put("plan/hello.plan.json", r#"{"units": [{"steps": []}]}"#);
+    assert_eq!(fake.run(&["plan", &file]).status, 0);
+    fake.put("plan/hello.errors", "error: x\n");
+    let ran = fake.run(&["plan", &file]);
+    assert_eq!((ran.status, ran.out.as_str()), (1, ""));
+    assert!(ran.err.starts_with("zedctl: the spec of `hello` is rejected\nerror: x\n"), "{}", ran.err);
+    fake.put("ctl", "");
+    fake.run(&["apply", "--plan", "hello"]).is(
+        0,
+        "deploy hello converged: 2 changes, hello is healthy\napp hello is at 1.1.0: running, healthy\n",
+        "",
+    );
+    assert_eq!(fake.get("ctl"), "apply hello\n");
 }
 
 #[test]

@@ -26,9 +26,6 @@ use zed_ctl::DeployView;
 use zed_ctl::EXIT_FAILED;
 use zed_ctl::EXIT_OK;
 
-/// How long the daemon may take to make a dry run.
-const PLAN_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A spec file on its way into the tree.
 struct SpecFile {
     name: String,
@@ -78,16 +75,25 @@ pub(crate) fn diff(tree: &dyn Tree, ui: &mut Ui, deploy: Option<&str>) -> Ended 
     let mut differs = false;
     let mut plans = Vec::new();
     for name in names {
-        let errors = tree.read(&format!("deploy/{name}.errors"))?;
-        if !errors.trim().is_empty() {
-            return Err(rejected(&name, &errors).into());
+        let deploy: DeployView = read_json(tree, &format!("deploy/{name}.status.json"))?;
+        if !deploy.errors.trim().is_empty() {
+            return Err(rejected(&name, &deploy.errors).into());
         }
-        let plan = tree.read(&format!("deploy/{name}.plan"))?;
-        differs |= !plan.trim().is_empty();
+        // What zed leaves as it is, is still a difference between the spec and the host.
+        let left = matches!(deploy.state.as_str(), "drift" | "held");
+        differs |= left || !deploy.plan.trim().is_empty();
         if ui.json {
             plans.push(plan_json(tree, &format!("deploy/{name}.plan.json"))?);
-        } else if !plan.trim().is_empty() {
-            ui.out.write_all(safe_lines(&plan).as_bytes())?;
+            continue;
+        }
+        ui.out.write_all(safe_lines(&deploy.plan).as_bytes())?;
+        if left {
+            writeln!(
+                ui.out,
+                "# {name} is left as it is: {}: {}",
+                safe(&deploy.state),
+                safe(&deploy.verdict)
+            )?;
         }
     }
     if ui.json {
@@ -106,41 +112,34 @@ fn plan_json(tree: &dyn Tree, path: &str) -> Result<serde_json::Value, CtlError>
 /// `zedctl plan FILE`
 pub(crate) fn plan(tree: &dyn Tree, ui: &mut Ui, path: &Path) -> Ended {
     let spec = SpecFile::read(path)?;
-    let json = format!("plan/{}.plan.json", spec.name);
-    // Every plan has a run of its own: that of the plan before tells when the new one is there.
-    let run = |plan: &serde_json::Value| plan.get("run").cloned();
-    let before = match plan_json(tree, &json) {
-        Ok(plan) => run(&plan),
-        Err(error) if error.code == Code::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
     spec.save(tree, "plan")?;
-    let started = Instant::now();
-    let made = loop {
-        let errors = tree.read(&format!("plan/{}.errors", spec.name))?;
-        if !errors.trim().is_empty() {
-            return Err(rejected(&spec.name, &errors).into());
-        }
-        let plan = plan_json(tree, &json)?;
-        if run(&plan).is_some() && run(&plan) != before {
-            break plan;
-        }
-        if started.elapsed() > PLAN_TIMEOUT {
-            let message = format!("no plan of `{}` was made within {PLAN_TIMEOUT:?}", spec.name);
-            return Err(CtlError::new(Code::Busy, message).into());
-        }
-        std::thread::sleep(POLL);
-    };
-    let text = tree.read(&format!("plan/{}.plan", spec.name))?;
-    let differs = !text.trim().is_empty();
-    if ui.json {
-        ui.json(&made)?;
-    } else if differs {
-        ui.out.write_all(safe_lines(&text).as_bytes())?;
-    } else {
-        writeln!(ui.out, "no changes")?;
+    // It ends when all specs have been read and planned again: what is shown then is the plan of this save.
+    tree.verb("ctl", "reload")?;
+    let errors = tree.read(&format!("plan/{}.errors", spec.name))?;
+    if !errors.trim().is_empty() {
+        return Err(rejected(&spec.name, &errors).into());
     }
-    Ok(if differs { EXIT_FAILED } else { EXIT_OK })
+    let plan = plan_json(tree, &format!("plan/{}.plan.json", spec.name))?;
+    if plan.is_null() {
+        let message = format!("no plan of `{}` was made", spec.name);
+        return Err(CtlError::new(Code::Failed, message).hint("`zedctl status` shows what is wrong").into());
+    }
+    if ui.json {
+        ui.json(&plan)?;
+    } else {
+        let text = tree.read(&format!("plan/{}.plan", spec.name))?;
+        ui.out.write_all(safe_lines(&text).as_bytes())?;
+    }
+    Ok(if has_steps(&plan) { EXIT_FAILED } else { EXIT_OK })
+}
+
+/// True when a plan would do something.
+fn has_steps(plan: &serde_json::Value) -> bool {
+    let units = plan.get("units").and_then(serde_json::Value::as_array);
+    let steps = |unit: &serde_json::Value| {
+        unit.get("steps").and_then(serde_json::Value::as_array).is_some_and(|steps| !steps.is_empty())
+    };
+    units.is_some_and(|units| units.iter().any(steps))
 }
 
 /// `zedctl apply FILE`
@@ -263,11 +262,14 @@ pub(crate) fn app_line(ui: &mut Ui, app: &AppView) -> Result<(), Failure> {
 
 /// Why a deploy is not converged, with what its apps and its diagnostics say.
 fn verdict_error(tree: &dyn Tree, deploy: &DeployView) -> CtlError {
-    let mut message = format!("deploy `{}` is {}: {}", deploy.name, deploy.state, safe(&deploy.verdict));
+    let mut message =
+        format!("deploy `{}` is {}:{}", deploy.name, deploy.state, lines_below(&deploy.verdict));
     for app in &deploy.apps {
         if let Ok(app) = read_json::<AppView>(tree, &format!("apps/{app}/status.json")) {
-            for text in [&app.error, &app.held, &app.drift].into_iter().filter(|text| !text.is_empty()) {
-                message.push_str(&format!("\n  app {}: {}", app.name, safe(text)));
+            let texts = [&app.error, &app.held, &app.drift];
+            // What the verdict says already is not said again.
+            for text in texts.into_iter().filter(|text| !deploy.verdict.contains(text.as_str())) {
+                message.push_str(&format!("\n  app {}:{}", app.name, lines_below(text)));
             }
         }
     }
@@ -285,4 +287,13 @@ fn verdict_error(tree: &dyn Tree, deploy: &DeployView) -> CtlError {
         _ => (Code::Failed, "`zedctl logs APP` and `zedctl events -n 20` say more".to_owned()),
     };
     CtlError::new(code, message).hint(hint)
+}
+
+/// One line behind the colon, several below it.
+fn lines_below(text: &str) -> String {
+    match text.lines().collect::<Vec<_>>().as_slice() {
+        [] => " no reason is known".to_owned(),
+        [line] => format!(" {}", safe(line)),
+        lines => lines.iter().map(|line| format!("\n    {}", safe(line))).collect(),
+    }
 }

@@ -35,9 +35,11 @@ fn arguments(global: &Global, command: &Command) -> Result<Vec<OsString>, CtlErr
         arguments.push("--json".into());
     }
     match command {
-        Command::Status { names } => {
-            arguments.push("status".into());
-            arguments.extend(names.iter().map(OsString::from));
+        Command::Status { names } if names.is_empty() => arguments.push("status".into()),
+        Command::Status { .. } => {
+            let error =
+                CtlError::new(Code::BadArgument, "--offline status shows all apps and takes no names");
+            return Err(error.hint("leave the names away"));
         }
         Command::Rollback { app, target, .. } => {
             arguments.extend(["rollback".into(), app.into(), target.into()]);

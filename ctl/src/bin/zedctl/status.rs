@@ -117,7 +117,7 @@ pub(crate) fn status(tree: &dyn Tree, ui: &mut Ui, names: &[String]) -> Ended {
 }
 
 fn collect(tree: &dyn Tree, names: &[String]) -> Result<Shown, CtlError> {
-    let host: HostView = read_json(tree, &format!("hosts/{}/status.json", host_name(tree)?))?;
+    let mut host: HostView = read_json(tree, &format!("hosts/{}/status.json", host_name(tree)?))?;
     let (all_deploys, all_apps) = (deploys(tree)?, tree.list("apps")?);
     for name in names {
         known(tree, "app or deploy", name, || Ok([all_deploys.clone(), all_apps.clone()].concat()))?;
@@ -131,6 +131,10 @@ fn collect(tree: &dyn Tree, names: &[String]) -> Result<Shown, CtlError> {
     let apps: Vec<AppView> = apps.collect::<Result<_, _>>()?;
     // A deploy that is asked for is shown with its apps.
     let apps = apps.into_iter().filter(|app| wanted(&app.name) || wanted(&app.deploy)).collect();
+    // Of the others nothing is told, problems neither.
+    host.problems.retain(|problem| {
+        names.is_empty() || names.iter().any(|name| problem.starts_with(&format!("deploy {name}:")))
+    });
     Ok(Shown { host, deploys, apps })
 }
 
@@ -180,30 +184,35 @@ fn app_row(app: &AppView, now: i64) -> Vec<Cell> {
     ]
 }
 
-/// Last, so that they stand just above the next prompt.
+/// Last, so that they stand just above the next prompt. What the host says of a deploy is not said again for
+/// its apps.
 fn problems(ui: &mut Ui, shown: &Shown) -> Result<(), Failure> {
-    let mut lines: Vec<(Paint, String)> = Vec::new();
+    let mut lines: Vec<(Paint, String)> =
+        shown.host.problems.iter().map(|problem| (Paint::Bad, problem.clone())).collect();
+    let mut add = |paint: Paint, object: String, word: &str, text: &str| {
+        let first = text.lines().next().unwrap_or_default();
+        if !text.is_empty() && !lines.iter().any(|(_, line)| line.contains(first)) {
+            lines.push((paint, format!("{object}: {word}: {text}")));
+        }
+    };
+    for deploy in &shown.deploys {
+        add(Paint::Bad, format!("deploy {}", deploy.name), "rejected", &deploy.errors);
+    }
     for app in &shown.apps {
-        let texts = [(Paint::Bad, "failed", &app.error), (Paint::Notice, "drift", &app.drift)];
-        for (paint, word, text) in texts.into_iter().filter(|(_, _, text)| !text.is_empty()) {
-            lines.push((paint, format!("app {}: {word}: {text}", app.name)));
-        }
-        if !app.held.is_empty() {
-            lines.push((Paint::Notice, format!("app {}: held: {}", app.name, app.held)));
-        }
+        let object = || format!("app {}", app.name);
+        add(Paint::Bad, object(), "failed", &app.error);
+        add(Paint::Notice, object(), "drift", &app.drift);
+        add(Paint::Notice, object(), "held", &app.held);
     }
-    for deploy in shown.deploys.iter().filter(|deploy| !deploy.errors.is_empty()) {
-        let first = deploy.errors.lines().next().unwrap_or_default();
-        lines.push((Paint::Bad, format!("deploy {}: {first}", deploy.name)));
-    }
-    lines.extend(shown.host.problems.iter().map(|problem| (Paint::Bad, problem.clone())));
     if lines.is_empty() {
         return Ok(());
     }
     writeln!(ui.out, "\n{}", ui.paint(Paint::Strong, "needs attention:"))?;
-    for (paint, line) in lines {
-        let line = ui.paint(paint, &safe(&line));
-        writeln!(ui.out, "  {line}")?;
+    for (paint, text) in lines {
+        for (number, line) in text.lines().enumerate() {
+            let line = ui.paint(paint, &safe(line));
+            writeln!(ui.out, "  {}{line}", if number == 0 { "" } else { "  " })?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! For tests: a host in memory that executes plans as the real one would, so that planning again can be compared.
 
 use crate::deploy::plan_deploy;
+use crate::lint::lint;
 use crate::observed::Observed;
 use crate::observed::ObservedDataset;
 use crate::observed::ObservedProcess;
@@ -165,6 +166,7 @@ impl TestWorld {
     /// Executes a whole plan.
     pub(crate) fn run(&mut self, plan: &Plan) {
         assert_eq!(plan.fatal().count(), 0, "{:?}", plan.notes);
+        assert_eq!(lint(plan, &self.observed), [], "{plan:#?}");
         for unit in &plan.units {
             for step in &unit.steps {
                 self.apply(&step.step);

@@ -79,6 +79,11 @@ impl Folders {
         self.content_root().join(content.to_string())
     }
 
+    /// The files of committed content.
+    pub(super) fn tree(&self, content: Content) -> PathBuf {
+        self.content(content).join("tree")
+    }
+
     /// Where content is before the change that needs it is committed.
     fn part(&self, content: Content) -> PathBuf {
         self.content_root().join(format!("{content}.part"))
@@ -102,7 +107,7 @@ impl Folders {
         let part = self.part(to);
         std::fs::create_dir(&part).map_err(Failure::at("create", &part))?;
         set_mode(&part, 0o700)?;
-        let copied = tree::copy(&self.content(of).join("tree"), &part.join("tree"))?;
+        let copied = tree::copy(&self.tree(of), &part.join("tree"))?;
         steps.step("close a copy")?;
         set_mode(&part, CLOSED)?;
         sync_dir(&part)?;
@@ -199,7 +204,9 @@ impl Folders {
             Ok(target) if target == link => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             _ => {
-                return Err(format!("something is at `{shown}` already; move it away, the store links there"));
+                return Err(format!(
+                    "something is at `{shown}` already; move it away, the store links there"
+                ));
             }
         }
         let above = place.ancestors().skip(1).find_map(|above| above.canonicalize().ok());
@@ -232,16 +239,25 @@ impl Folders {
         }
     }
 
-    /// Removes what interrupted changes left: unfinished copies. Content that nothing explains stays.
+    /// Removes what interrupted changes left: copies that nothing came to need. Content that nothing explains
+    /// stays.
     pub(super) fn sweep(&self, known: &dyn Fn(Content) -> bool, steps: &Steps) -> Result<(), Failure> {
         let root = self.content_root();
         for name in names_in(&root)? {
             let text = name.to_string_lossy();
-            if text.ends_with(".part") {
-                steps.step("sweep an unfinished copy")?;
-                tree::remove(&root.join(&name))?;
-            } else if !text.parse().is_ok_and(known) {
-                tracing::warn!(folder = %root.join(&name).display(), "the catalog does not know this folder; left alone");
+            let is_known = |number: &str| number.parse().is_ok_and(known);
+            match text.strip_suffix(".part") {
+                // Committed, and not yet named.
+                Some(number) if is_known(number) => {}
+                Some(_) => {
+                    steps.step("sweep an unfinished copy")?;
+                    tree::remove(&root.join(&name))?;
+                }
+                None if is_known(&text) => {}
+                None => {
+                    let folder = root.join(&name);
+                    tracing::warn!(folder = %folder.display(), "the catalog does not know this folder; left alone");
+                }
             }
         }
         Ok(())

@@ -75,6 +75,14 @@ impl Index {
         self.entries.iter()
     }
 
+    /// Those of these datasets that exist.
+    pub(super) fn iter_named<'a>(
+        &'a self,
+        names: impl Iterator<Item = &'a DatasetPath>,
+    ) -> impl Iterator<Item = (&'a DatasetPath, &'a Entry)> {
+        names.filter_map(|path| self.entries.get_key_value(path))
+    }
+
     /// Everything below a dataset, sorted.
     pub(super) fn descendants(&self, of: &DatasetPath) -> impl Iterator<Item = &DatasetPath> {
         // `0` is the character after `/`.

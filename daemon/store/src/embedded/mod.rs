@@ -7,16 +7,20 @@
 //! What differs from ZFS: a snapshot is a copy (sharing blocks where the filesystem can), so a set of a dataset
 //! that is written to at that moment is not one instant; `quota`, `recordsize`, `compression` and the other
 //! native properties are recorded and not enforced; `referenced` and `used` are as of the last copy;
-//! `canmount=noauto` is as good as `off`; a mountpoint inside another dataset's files is refused.
+//! `canmount=noauto` is as good as `off`; a mountpoint inside another dataset's files is refused; who uses a
+//! dataset's files is seen on Linux only, and of other users' processes only by root.
 //! Never follows a link that it did not make, and never removes what it did not make.
 
 mod catalog;
 mod failure;
 mod faults;
 mod folders;
+mod history;
 mod index;
+mod lock;
 mod plan;
 mod tree;
+mod users;
 
 pub use faults::Fate;
 pub use faults::Faults;
@@ -41,18 +45,16 @@ use failure::Failure;
 use faults::Steps;
 use folders::Folders;
 use folders::Wanted;
+use history::History;
 use index::Index;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use plan::Fresh;
 use plan::Plan;
 use plan::Planned;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::fs::TryLockError;
 use std::io;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +109,7 @@ impl EmbeddedStore {
         };
         let made = std::fs::create_dir_all(dir).and_then(|()| dir.canonicalize());
         let root = made.map_err(|e| refused(Failure::at("create", dir)(e)))?;
-        let lock = lock(&root).map_err(|e| e.into_store_error(dir))?;
+        let lock = lock::lock(&root).map_err(|e| e.into_store_error(dir))?;
         let steps = Steps::new(faults);
         let store = Self::load(root, steps, lock).map_err(refused)?;
         Ok(store)
@@ -115,7 +117,7 @@ impl EmbeddedStore {
 
     fn load(dir: PathBuf, steps: Steps, lock: File) -> Result<Self, Failure> {
         let folders = Folders::open(&dir)?;
-        let (mut catalog, changes) = Catalog::open(&dir, &steps)?;
+        let (catalog, changes) = Catalog::open(&dir, &steps)?;
         let history = History::of(changes);
         let mut index = Index::new(dir.join("ds"));
         let txg = history.highest_txg();
@@ -124,42 +126,30 @@ impl EmbeddedStore {
         let known: BTreeSet<Content> = history.content();
         let History { records, gone, unlink, drop, is_plain, .. } = history;
         index.apply(Change { set: records.into_values().collect(), ..Change::default() });
+        folders.sweep(&|content| known.contains(&content) || drop.contains(&content), &steps)?;
 
-        for path in &unlink {
-            folders.unlink_place(path, &steps)?;
-        }
-        // Children before their parents, so that a folder is empty when its turn comes.
-        for path in gone.iter().rev().filter(|path| !index.contains(path)) {
-            folders.settle(&Wanted::of(&index, path), &steps)?;
-        }
-        let all: Vec<DatasetPath> = index.iter().map(|(path, _)| path.clone()).collect();
-        for path in &all {
-            match folders.settle(&Wanted::of(&index, path), &steps) {
-                Ok(mounted) => index.set_mounted(path, mounted),
-                Err(failure) => {
-                    steps.alive()?;
-                    // One dataset in trouble must not keep the others away.
-                    tracing::warn!(dataset = %path, %failure, cause = %failure.source, "not mounted");
-                    index.set_mounted(path, false);
-                }
+        let settle = gone.into_iter().chain(index.iter().map(|(path, _)| path.clone())).collect();
+        let drop = drop.into_iter().filter(|content| !known.contains(content)).collect();
+        let pending = Pending { settle, unlink, drop };
+        let shares = tree::can_share(&folders.content_root());
+        let writer = Mutex::new(Writer { catalog, fresh, pending });
+        let store = Self { dir, folders, steps, shares, index: RwLock::new(index), writer, _lock: lock };
+        store.recover(is_plain)?;
+        Ok(store)
+    }
+
+    /// Carries out what is pending after a start: everything, since nobody knows what was done before.
+    fn recover(&self, is_plain: bool) -> Result<(), Failure> {
+        let mut writer = self.writer.lock();
+        self.carry_out_leftovers(&mut writer)?;
+        match is_plain || !writer.pending.is_empty() {
+            true => Ok(()),
+            false => {
+                let index = self.index.read();
+                let records = index.iter().filter_map(|(path, _)| index.record(path));
+                writer.catalog.rewrite(records, &self.steps)
             }
         }
-        for content in drop.into_iter().filter(|content| !known.contains(content)) {
-            folders.drop_content(content, &steps)?;
-        }
-        folders.sweep(&|content| known.contains(&content), &steps)?;
-        if !is_plain {
-            catalog.rewrite(index.iter().filter_map(|(path, _)| index.record(path)), &steps)?;
-        }
-        Ok(Self {
-            shares: tree::can_share(&folders.content_root()),
-            dir,
-            folders,
-            steps,
-            index: RwLock::new(index),
-            writer: Mutex::new(Writer { catalog, fresh, pending: Pending::default() }),
-            _lock: lock,
-        })
     }
 
     /// Plans, prepares, commits and carries out one change.
@@ -173,10 +163,11 @@ impl EmbeddedStore {
         let failed = |failure: Failure| failure.into_store_error(operation, &object);
         let mut writer = self.writer.lock();
         self.steps.alive().map_err(failed)?;
-        self.carry_out(&mut writer).map_err(failed)?;
+        self.carry_out_leftovers(&mut writer).map_err(failed)?;
         writer.fresh.now = now();
         let Some(mut plan) = plan(&self.index.read(), &mut writer.fresh)? else { return Ok(()) };
         self.check_places(operation, &mut plan.change)?;
+        self.check_users(operation, &plan.change)?;
         self.prepare(&mut plan).map_err(failed)?;
         if let Err(failure) = writer.catalog.append(&plan.change, &self.steps) {
             self.discard(&plan);
@@ -186,18 +177,9 @@ impl EmbeddedStore {
         writer.pending.unlink.append(&mut plan.change.unlink);
         let touched = self.index.write().apply(plan.change);
         writer.pending.settle.extend(touched);
-        self.carry_out(&mut writer).map_err(failed)?;
-        if writer.catalog.wants_rewrite() {
-            let records: Vec<Record> = {
-                let index = self.index.read();
-                index.iter().filter_map(|(path, _)| index.record(path)).collect()
-            };
-            // What was asked for is done; a longer catalog than needed is no reason to say otherwise.
-            if let Err(failure) = writer.catalog.rewrite(records.into_iter(), &self.steps) {
-                tracing::warn!(%failure, cause = %failure.source, "the catalog could not be rewritten");
-            }
-        }
-        Ok(())
+        let carried_out = self.carry_out(&mut writer);
+        self.rewrite_if_needed(&mut writer);
+        carried_out.map_err(failed)
     }
 
     /// Refuses explicit mountpoints that cannot be, and notes those that are given up.
@@ -211,6 +193,26 @@ impl EmbeddedStore {
                 .map_err(|why| refuse(operation, path, StoreErrorKind::Unsupported(why)))?;
         }
         change.unlink = left;
+        Ok(())
+    }
+
+    /// Refuses to take files away from under a process, as an unmount would.
+    fn check_users(&self, operation: &'static str, change: &Change) -> Result<(), StoreError> {
+        let index = self.index.read();
+        let moved: Vec<(DatasetPath, PathBuf)> = index
+            .iter_named(change.set.iter().map(|r| &r.path).chain(&change.gone))
+            .filter(|(path, entry)| {
+                let stays = change.set.iter().any(|r| r.path == **path && r.content == entry.content);
+                entry.dataset.mounted && !stays
+            })
+            .map(|(path, entry)| (path.clone(), self.folders.tree(entry.content)))
+            .collect();
+        drop(index);
+        for (path, tree) in moved {
+            if let Some(user) = users::of(&tree) {
+                return Err(refuse(operation, path, StoreErrorKind::Busy(user)));
+            }
+        }
         Ok(())
     }
 
@@ -248,112 +250,82 @@ impl EmbeddedStore {
         }
     }
 
-    /// Brings the folders in line with what is committed. What fails stays pending, and the next change (or
-    /// the next start) takes it up again.
+    /// Brings the folders in line with what is committed. What fails stays pending, does not keep the rest from
+    /// being done, and is tried again by the next change and by the next start. Gives the first failure.
     fn carry_out(&self, writer: &mut Writer) -> Result<(), Failure> {
+        let mut failures = Vec::new();
         let pending = &mut writer.pending;
-        while let Some(path) = pending.unlink.last() {
-            self.folders.unlink_place(path, &self.steps)?;
-            pending.unlink.pop();
-        }
-        // Parents come before their children, as their folders must be there first.
-        while let Some(path) = pending.settle.first().cloned() {
+        pending
+            .unlink
+            .retain(|place| keep_failed(self.folders.unlink_place(place, &self.steps), &mut failures));
+        // Folders of children go before their parents' and come after them.
+        let (present, gone): (Vec<_>, Vec<_>) = {
+            let index = self.index.read();
+            std::mem::take(&mut pending.settle).into_iter().partition(|path| index.contains(path))
+        };
+        for path in gone.into_iter().rev().chain(present) {
             let wanted = Wanted::of(&self.index.read(), &path);
-            let mounted = self.folders.settle(&wanted, &self.steps)?;
-            self.index.write().set_mounted(&path, mounted);
-            pending.settle.remove(&path);
+            let settled = self.folders.settle(&wanted, &self.steps);
+            self.index.write().set_mounted(&path, matches!(settled, Ok(true)));
+            if keep_failed(settled, &mut failures) {
+                pending.settle.insert(path);
+            }
         }
-        while let Some(content) = pending.drop.last() {
-            self.folders.drop_content(*content, &self.steps)?;
-            pending.drop.pop();
+        pending
+            .drop
+            .retain(|content| keep_failed(self.folders.drop_content(*content, &self.steps), &mut failures));
+        match failures.into_iter().next() {
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+
+    /// Tries again what an earlier change left, which is not the concern of this one.
+    fn carry_out_leftovers(&self, writer: &mut Writer) -> Result<(), Failure> {
+        if let Err(failure) = self.carry_out(writer) {
+            self.steps.alive()?;
+            tracing::warn!(%failure, cause = %failure.source, "an earlier change is still not carried out");
         }
         Ok(())
     }
-}
 
-/// What all records of a catalog come to.
-#[derive(Default)]
-struct History {
-    records: BTreeMap<DatasetPath, Record>,
-    gone: BTreeSet<DatasetPath>,
-    unlink: Vec<PathBuf>,
-    drop: Vec<Content>,
-    highest_content: Content,
-    /// True when the catalog holds nothing but what is true now.
-    is_plain: bool,
-}
-
-impl History {
-    fn of(changes: Vec<Change>) -> Self {
-        let mut history = Self { is_plain: true, ..Self::default() };
-        for change in changes {
-            history.is_plain &= change.gone.is_empty() && change.drop.is_empty() && change.unlink.is_empty();
-            for path in change.gone {
-                history.records.remove(&path);
-                history.gone.insert(path);
-            }
-            for record in change.set {
-                let contents = record.snapshots.iter().map(|s| s.content).chain([record.content]);
-                history.highest_content = contents.fold(history.highest_content, Content::max);
-                history.is_plain &= history.records.insert(record.path.clone(), record).is_none();
-            }
-            history.highest_content = change.drop.iter().copied().fold(history.highest_content, Content::max);
-            history.drop.extend(change.drop);
-            history.unlink.extend(change.unlink);
+    /// Drops the history from the catalog when most of it is that.
+    fn rewrite_if_needed(&self, writer: &mut Writer) {
+        // What is pending is known from the history only.
+        if !writer.pending.is_empty() || !writer.catalog.wants_rewrite() {
+            return;
         }
-        history
+        let records: Vec<Record> = {
+            let index = self.index.read();
+            index.iter().filter_map(|(path, _)| index.record(path)).collect()
+        };
+        // What was asked for is done; a longer catalog than needed is no reason to say otherwise.
+        if let Err(failure) = writer.catalog.rewrite(records.into_iter(), &self.steps) {
+            tracing::warn!(%failure, cause = %failure.source, "the catalog could not be rewritten");
+        }
     }
+}
 
-    fn content(&self) -> BTreeSet<Content> {
-        let of = |r: &Record| r.snapshots.iter().map(|s| s.content).chain([r.content]).collect::<Vec<_>>();
-        self.records.values().flat_map(of).collect()
+/// For `retain`: true for what failed, which is noted.
+fn keep_failed<T>(result: Result<T, Failure>, failures: &mut Vec<Failure>) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(failure) => {
+            failures.push(failure);
+            true
+        }
     }
+}
 
-    fn highest_txg(&self) -> u64 {
-        self.records.values().flat_map(|r| &r.snapshots).map(|s| s.txg).max().unwrap_or(0)
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.settle.is_empty() && self.unlink.is_empty() && self.drop.is_empty()
     }
 }
 
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Why the store's lock was not had.
-enum LockFailure {
-    HeldBy(String),
-    Io(Failure),
-}
-
-impl LockFailure {
-    fn into_store_error(self, dir: &Path) -> StoreError {
-        match self {
-            Self::HeldBy(who) => refuse("open", dir.display(), StoreErrorKind::Busy(who)),
-            Self::Io(failure) => failure.into_store_error("open", dir.display()),
-        }
-    }
-}
-
-/// Takes the lock of the store. The kernel gives it back when the process ends, however it ends.
-fn lock(dir: &Path) -> Result<File, LockFailure> {
-    let path = dir.join("lock");
-    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(|e| LockFailure::Io(Failure::at("open", &path)(e)))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = std::fs::read_to_string(&path).unwrap_or_default();
-            let who = match holder.trim() {
-                "" => "another process has it open".to_owned(),
-                pid => format!("process {pid} has it open"),
-            };
-            return Err(LockFailure::HeldBy(who));
-        }
-        Err(TryLockError::Error(e)) => return Err(LockFailure::Io(Failure::at("lock", &path)(e))),
-    }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(|e| LockFailure::Io(Failure::at("write", &path)(e)))?;
-    Ok(file)
 }
 
 fn first<T: ToString>(of: Option<T>) -> String {
@@ -435,6 +407,7 @@ impl Store for EmbeddedStore {
         if !self.index.read().contains(dataset) {
             return Err(refuse("mount", dataset, StoreErrorKind::NotFound));
         }
+        self.carry_out_leftovers(&mut writer).map_err(failed)?;
         writer.pending.settle.insert(dataset.clone());
         self.carry_out(&mut writer).map_err(failed)
     }

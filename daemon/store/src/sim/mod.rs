@@ -4,6 +4,7 @@
 //! with. It holds file content too, so that a test can see data and state come back together.
 //! Never touches a disk, a clock or a random source: the same calls give the same store.
 
+mod primitives;
 mod script;
 mod state;
 

@@ -29,33 +29,33 @@ const EPOCH: i64 = 1_700_000_000;
 
 #[derive(Clone)]
 pub(super) struct State {
-    datasets: BTreeMap<DatasetPath, Arc<SimDataset>>,
-    busy: BTreeMap<DatasetPath, String>,
+    pub(super) datasets: BTreeMap<DatasetPath, Arc<SimDataset>>,
+    pub(super) busy: BTreeMap<DatasetPath, String>,
     pub(super) available: u64,
-    last_guid: u64,
-    last_txg: u64,
+    pub(super) last_guid: u64,
+    pub(super) last_txg: u64,
 }
 
 #[derive(Clone)]
-struct SimDataset {
-    guid: u64,
-    native: BTreeMap<String, String>,
-    user: UserProps,
-    mounted: bool,
+pub(super) struct SimDataset {
+    pub(super) guid: u64,
+    pub(super) native: BTreeMap<String, String>,
+    pub(super) user: UserProps,
+    pub(super) mounted: bool,
     /// By guid, because promotion and renames change the name.
-    origin: Option<u64>,
-    files: Files,
+    pub(super) origin: Option<u64>,
+    pub(super) files: Files,
     /// Oldest first.
-    snapshots: Vec<SimSnapshot>,
+    pub(super) snapshots: Vec<SimSnapshot>,
 }
 
 #[derive(Clone)]
-struct SimSnapshot {
-    name: String,
-    guid: u64,
-    txg: u64,
-    user: UserProps,
-    files: Files,
+pub(super) struct SimSnapshot {
+    pub(super) name: String,
+    pub(super) guid: u64,
+    pub(super) txg: u64,
+    pub(super) user: UserProps,
+    pub(super) files: Files,
 }
 
 impl Default for State {
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// Where a dataset is or would be mounted.
-    fn mountpoint(&self, path: &DatasetPath) -> Option<PathBuf> {
+    pub(super) fn mountpoint(&self, path: &DatasetPath) -> Option<PathBuf> {
         let own = self.datasets.get(path)?;
         let canmount = own.native.get("canmount").map_or("on", String::as_str);
         if canmount != "on" || path.as_str() == BRANCHES || rules::is_branch(path) {
@@ -174,7 +174,7 @@ impl State {
         of.snapshots.iter().find(|s| s.name == snapshot.name)?.files.get(name).cloned()
     }
 
-    fn children(&self, of: &DatasetPath) -> Vec<DatasetPath> {
+    pub(super) fn children(&self, of: &DatasetPath) -> Vec<DatasetPath> {
         let from = format!("{of}/");
         self.datasets
             .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
@@ -184,113 +184,13 @@ impl State {
             .collect()
     }
 
-    fn owner(&self, guid: u64) -> Option<DatasetPath> {
+    pub(super) fn owner(&self, guid: u64) -> Option<DatasetPath> {
         let owns = |d: &SimDataset| d.snapshots.iter().any(|s| s.guid == guid);
         self.datasets.iter().find(|(_, d)| owns(d)).map(|(path, _)| path.clone())
     }
 
-    fn clones(&self, guid: u64) -> impl Iterator<Item = &DatasetPath> {
+    pub(super) fn clones(&self, guid: u64) -> impl Iterator<Item = &DatasetPath> {
         self.datasets.iter().filter(move |(_, d)| d.origin == Some(guid)).map(|(path, _)| path)
-    }
-}
-
-// ZFS's primitives.
-impl State {
-    fn next_guid(&mut self) -> u64 {
-        self.last_guid += 1;
-        self.last_guid
-    }
-
-    fn find(&mut self, operation: &'static str, path: &DatasetPath) -> Result<&mut SimDataset, StoreError> {
-        match self.datasets.get_mut(path) {
-            Some(found) => Ok(Arc::make_mut(found)),
-            None => Err(refuse(operation, path, StoreErrorKind::NotFound)),
-        }
-    }
-
-    fn needs_space(&self, operation: &'static str, object: impl ToString) -> Result<(), StoreError> {
-        match self.available {
-            0 => Err(refuse(operation, object, StoreErrorKind::NoSpace)),
-            _ => Ok(()),
-        }
-    }
-
-    fn needs_parent(&self, operation: &'static str, path: &DatasetPath) -> Result<(), StoreError> {
-        match path.parent() {
-            Some(parent) if !self.datasets.contains_key(&parent) => {
-                Err(refuse(operation, path, StoreErrorKind::NoParent))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn needs_idle(&self, operation: &'static str, path: &DatasetPath) -> Result<(), StoreError> {
-        match self.busy.get(path) {
-            Some(reason) => Err(refuse(operation, path, StoreErrorKind::Busy(reason.clone()))),
-            None => Ok(()),
-        }
-    }
-
-    fn insert(&mut self, path: &DatasetPath, dataset: SimDataset) {
-        self.datasets.insert(path.clone(), Arc::new(dataset));
-        self.mount_if_possible(path);
-    }
-
-    fn mount_if_possible(&mut self, path: &DatasetPath) {
-        let can = self.mountpoint(path).is_some();
-        if let Some(found) = self.datasets.get_mut(path)
-            && found.mounted != can
-        {
-            Arc::make_mut(found).mounted = can;
-        }
-    }
-
-    /// `zfs rename`: the dataset and all below it. Everything is mounted at its new place, if it may be.
-    fn rename(&mut self, from: &DatasetPath, to: &DatasetPath) -> Result<(), StoreError> {
-        let mut moved = self.children(from);
-        moved.insert(0, from.clone());
-        for old in moved {
-            let Some(dataset) = self.datasets.remove(&old) else { continue };
-            let rest = &old.as_str()[from.as_str().len()..];
-            let new = DatasetPath::parse(&format!("{to}{rest}"))
-                .map_err(|e| rules::invalid("rename", &old, e.to_string()))?;
-            self.datasets.insert(new.clone(), dataset);
-            self.mount_if_possible(&new);
-        }
-        Ok(())
-    }
-
-    /// `zfs clone`: a dataset with a snapshot's content and none of its properties, not mounted.
-    fn clone_of(&mut self, snapshot: &SimSnapshot, to: &DatasetPath) {
-        let clone = SimDataset {
-            guid: self.next_guid(),
-            native: BTreeMap::new(),
-            user: UserProps::new(),
-            mounted: false,
-            origin: Some(snapshot.guid),
-            files: snapshot.files.clone(),
-            snapshots: Vec::new(),
-        };
-        self.datasets.insert(to.clone(), Arc::new(clone));
-    }
-
-    /// `zfs promote`: the clone takes its origin and everything older over, and the former owner becomes the
-    /// clone. A name that both have is refused.
-    fn promote(&mut self, clone: &DatasetPath) -> Result<(), StoreError> {
-        let Some(origin) = self.find("promote", clone)?.origin else { return Ok(()) };
-        let Some(owner) = self.owner(origin) else { return Ok(()) };
-        let former = self.find("promote", &owner)?;
-        let upto = former.snapshots.iter().position(|s| s.guid == origin).map_or(0, |at| at + 1);
-        let taken: Vec<SimSnapshot> = former.snapshots.drain(..upto).collect();
-        let above = former.origin.replace(origin);
-        let promoted = self.find("promote", clone)?;
-        if let Some(both) = taken.iter().find(|t| promoted.snapshots.iter().any(|s| s.name == t.name)) {
-            let id = SnapshotRef { dataset: clone.clone(), name: both.name.clone() };
-            return Err(refuse("promote", id, StoreErrorKind::Exists));
-        }
-        promoted.snapshots.splice(0..0, taken);
-        promoted.origin = above;
-        Ok(())
     }
 }
 
@@ -399,7 +299,8 @@ impl State {
         self.needs_space("restore", dataset)?;
         self.needs_branches(branch)?;
 
-        let temporary = DatasetPath::parse(&format!("{BRANCHES}/restoring"))
+        // A name that no branch has: guids are given once.
+        let temporary = DatasetPath::parse(&format!("{BRANCHES}/new.{}", self.next_guid()))
             .map_err(|e| rules::invalid("restore", dataset, e.to_string()))?;
         self.clone_of(&snapshot, &temporary);
         // Up to the root of the lineage, so that what lives never depends on a branch. Another live dataset

@@ -1,7 +1,4 @@
 //! What the daemon shows of itself: plain values, made by zedd, served by zed-fs, read back by zedctl.
-//!
-//! Read leniently, so that a zedctl of one release understands the zedd of another: an absent field is its
-//! default, an unknown one is skipped.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -30,7 +27,6 @@ pub struct World {
 
 /// This host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct HostView {
     /// Its name.
     pub name: String,
@@ -58,7 +54,6 @@ pub struct HostView {
 
 /// One app.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct AppView {
     /// Its name.
     pub name: String,
@@ -109,7 +104,6 @@ pub struct AppView {
 
 /// One release of an app that can be reached by a rollback, or the running one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct ReleaseView {
     /// Its version.
     pub version: String,
@@ -129,7 +123,6 @@ pub struct ReleaseView {
 
 /// One deploy: a spec and what became of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct DeployView {
     /// Its name.
     pub name: String,
@@ -162,7 +155,6 @@ pub struct DeployView {
 
 /// One dataset.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct DatasetView {
     /// Path below the store's root.
     pub path: String,

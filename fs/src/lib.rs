@@ -5,5 +5,16 @@
 //! imports fuser.
 
 mod control;
+mod fault;
+#[cfg(not(target_os = "illumos"))]
+pub mod fuse;
+pub mod spec;
+pub mod stream;
+pub mod tree;
+mod verb;
+pub mod wait;
 
 pub use control::*;
+pub use fault::Fault;
+pub use fault::errno_of;
+pub use verb::TICKET_LIMIT;

@@ -1,0 +1,401 @@
+//! The tree itself: what there is, what it says, and what may be done with it; no kernel, no socket.
+//!
+//! FUSE and the socket are two ways to reach the same [`Tree`]. Nothing here waits: what has to wait comes back as
+//! a [`crate::wait::Step`]. Reading never changes anything.
+
+mod attr;
+mod errors;
+mod files;
+mod inode;
+mod meter;
+mod node;
+mod render;
+
+pub use attr::Attr;
+pub use attr::Lasts;
+pub use attr::Owner;
+pub use errors::Errors;
+pub use files::Access;
+pub use files::Handle;
+pub use files::Rename;
+pub use files::SetAttr;
+pub use inode::Inodes;
+pub use inode::ROOT_INO;
+pub use inode::SPEC_BIT;
+pub use inode::path_hash;
+pub use meter::Meter;
+pub use meter::Op;
+pub use node::*;
+
+use crate::Control;
+use crate::Fault;
+use crate::SpecDir;
+use crate::spec::SpecFolder;
+use crate::spec::SpecSettings;
+use crate::stream::Hub;
+use nix::errno::Errno;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+use zed_ctl::World;
+
+/// The most texts that are kept of one version of the world.
+const MAX_TEXTS: usize = 4096;
+
+/// How often old scratch files are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// What can be chosen of a tree. The defaults are what a daemon wants; tests shorten times.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeSettings {
+    /// Of `deploy/` and `plan/`.
+    pub specs: SpecSettings,
+    /// How long a blocking read at the end of a stream waits for news.
+    pub quiet: Duration,
+    /// How long `sync NAME.ron` and `NAME.wait` wait for a deploy to settle.
+    pub settle: Duration,
+}
+
+impl Default for TreeSettings {
+    fn default() -> Self {
+        Self {
+            specs: SpecSettings::default(),
+            quiet: crate::stream::QUIET,
+            // Longer than any deploy that still does something: images are pulled, probes have grace.
+            settle: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// One name of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub node: Node,
+}
+
+/// The tree.
+pub struct Tree {
+    control: Arc<dyn Control>,
+    owner: Owner,
+    started: SystemTime,
+    settings: TreeSettings,
+    errors: Arc<Errors>,
+    texts: Mutex<Texts>,
+    changes: Mutex<attr::Changes>,
+    deploy: SpecFolder,
+    plan: SpecFolder,
+    hub: Arc<Hub>,
+    /// Numbers of nodes.
+    pub inodes: Inodes,
+    /// Counters of requests.
+    pub meter: Meter,
+    /// How many requests wait for something.
+    pub waiting: AtomicUsize,
+    janitor: mpsc::Sender<()>,
+}
+
+#[derive(Default)]
+struct Texts {
+    version: u64,
+    texts: HashMap<Node, Arc<[u8]>>,
+}
+
+impl Tree {
+    /// Makes the tree and starts its two threads: one that watches streams, one that ends graces.
+    ///
+    /// # Errors
+    /// When the folders of specs cannot be used.
+    pub fn new(control: Arc<dyn Control>, settings: TreeSettings) -> io::Result<Arc<Self>> {
+        let (janitor, wake) = mpsc::channel();
+        let folder = |dir| SpecFolder::open(Arc::clone(&control), dir, settings.specs);
+        let tree = Arc::new(Self {
+            owner: Owner::of_this_process(),
+            started: SystemTime::now(),
+            settings,
+            errors: Arc::default(),
+            texts: Mutex::default(),
+            changes: Mutex::default(),
+            deploy: folder(SpecDir::Deploy)?,
+            plan: folder(SpecDir::Plan)?,
+            hub: Hub::start()?,
+            inodes: Inodes::default(),
+            meter: Meter::default(),
+            waiting: AtomicUsize::new(0),
+            janitor,
+            control,
+        });
+        let weak = Arc::downgrade(&tree);
+        std::thread::Builder::new().name("zed-janitor".to_owned()).spawn(move || keep_clean(&weak, &wake))?;
+        Ok(tree)
+    }
+
+    /// The daemon behind the tree.
+    pub fn control(&self) -> &Arc<dyn Control> {
+        &self.control
+    }
+
+    /// The folder of specs.
+    pub fn specs(&self, dir: SpecDir) -> &SpecFolder {
+        match dir {
+            SpecDir::Deploy => &self.deploy,
+            SpecDir::Plan => &self.plan,
+        }
+    }
+
+    /// The node called `name` in a folder.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTDIR.
+    pub fn child(&self, parent: &Node, name: &str) -> Result<Node, Fault> {
+        let found = match parent {
+            Node::Root => root_child(name),
+            Node::Specs(dir) => return self.spec_child(*dir, name),
+            Node::Apps => {
+                let app = self.control.world().apps.contains_key(name);
+                app.then(|| Node::App(name.into()))
+            }
+            Node::App(app) if self.control.world().apps.contains_key(&**app) => {
+                AppFile::from_name(name).map(|file| Node::AppFile(Arc::clone(app), file))
+            }
+            Node::Hosts => (self.control.world().host.name == name).then(|| Node::Host(name.into())),
+            Node::Host(host) if self.control.world().host.name == **host => {
+                HostFile::from_name(name).map(|file| Node::HostFile(Arc::clone(host), file))
+            }
+            Node::Dataset(path) => dataset_child(&self.control.world(), path, name),
+            Node::Meta => MetaFile::from_name(name).map(Node::MetaFile),
+            Node::App(_) | Node::Host(_) => None,
+            _ => return Err(Errno::ENOTDIR.into()),
+        };
+        found.ok_or_else(|| Errno::ENOENT.into())
+    }
+
+    fn spec_child(&self, dir: SpecDir, name: &str) -> Result<Node, Fault> {
+        if let Some((deploy, view)) = ViewFile::split(name)
+            && view.is_in(dir)
+        {
+            let exists = render::views(&self.control.world(), dir).contains_key(deploy)
+                || self.specs(dir).lookup(&format!("{deploy}.ron"))?.is_some();
+            return if exists { Ok(Node::View(dir, deploy.into(), view)) } else { Err(Errno::ENOENT.into()) };
+        }
+        let ino = self.specs(dir).lookup(name)?.ok_or(Errno::ENOENT)?;
+        Ok(Node::Spec(dir, ino))
+    }
+
+    /// What a folder holds, without `.` and `..`.
+    ///
+    /// # Errors
+    /// ENOENT when it is gone, ENOTDIR.
+    pub fn list(&self, node: &Node) -> Result<Vec<Entry>, Fault> {
+        let world = self.control.world();
+        let entries = match node {
+            Node::Root => root_entries(),
+            Node::Specs(dir) => return self.list_specs(&world, *dir),
+            Node::Apps => world
+                .apps
+                .keys()
+                .map(|app| Entry { name: app.clone(), node: Node::App(app.as_str().into()) })
+                .collect(),
+            Node::App(app) if world.apps.contains_key(&**app) => {
+                entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)))
+            }
+            Node::Hosts if world.host.name.is_empty() => Vec::new(),
+            Node::Hosts => {
+                let name = world.host.name.clone();
+                vec![Entry { node: Node::Host(name.as_str().into()), name }]
+            }
+            Node::Host(host) if world.host.name == **host => {
+                entries_of(HostFile::ALL, |file| (file.name(), Node::HostFile(Arc::clone(host), *file)))
+            }
+            Node::Dataset(path) if render::dataset_exists(&world, path) => dataset_entries(&world, path),
+            Node::Meta => entries_of(MetaFile::ALL, |file| (file.name(), Node::MetaFile(*file))),
+            Node::App(_) | Node::Host(_) | Node::Dataset(_) => return Err(Errno::ENOENT.into()),
+            _ => return Err(Errno::ENOTDIR.into()),
+        };
+        Ok(entries)
+    }
+
+    fn list_specs(&self, world: &World, dir: SpecDir) -> Result<Vec<Entry>, Fault> {
+        let folder = self.specs(dir);
+        let names = folder.list()?;
+        let mut deploys: Vec<&str> = render::views(world, dir).keys().map(String::as_str).collect();
+        deploys.extend(names.iter().filter_map(|name| deploy_of(name)));
+        deploys.sort_unstable();
+        deploys.dedup();
+        let mut entries = Vec::with_capacity(names.len() + deploys.len() * ViewFile::ALL.len());
+        for name in &names {
+            if let Some(ino) = folder.lookup(name)? {
+                entries.push(Entry { name: name.clone(), node: Node::Spec(dir, ino) });
+            }
+        }
+        for deploy in deploys {
+            for view in ViewFile::ALL.iter().filter(|view| view.is_in(dir)) {
+                let name = format!("{deploy}.{}", view.name());
+                entries.push(Entry { name, node: Node::View(dir, deploy.into(), *view) });
+            }
+        }
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(entries)
+    }
+
+    /// The text of a file that is not a stream and not a spec.
+    ///
+    /// # Errors
+    /// ENOENT when it is gone.
+    pub fn text(&self, node: &Node) -> Result<Arc<[u8]>, Fault> {
+        match node {
+            Node::RootFile(RootFile::Metrics) => return Ok(self.control.metrics().into_bytes().into()),
+            Node::RootFile(RootFile::Error)
+            | Node::AppFile(_, AppFile::Error)
+            | Node::HostFile(_, HostFile::Error) => {
+                return Ok(self.errors.get(node).map_or_else(|| Arc::new([]) as Arc<[u8]>, |(text, _)| text));
+            }
+            Node::MetaFile(file) => return Ok(self.meta_text(*file).into_bytes().into()),
+            _ => {}
+        }
+        let world = self.control.world();
+        let mut texts = self.texts.lock();
+        if texts.version != world.version || texts.texts.len() >= MAX_TEXTS {
+            *texts = Texts { version: world.version, texts: HashMap::new() };
+        }
+        if let Some(text) = texts.texts.get(node) {
+            return Ok(Arc::clone(text));
+        }
+        let text: Arc<[u8]> = render::world_text(&world, node).ok_or(Errno::ENOENT)?.into_bytes().into();
+        texts.texts.insert(node.clone(), Arc::clone(&text));
+        Ok(text)
+    }
+
+    fn meta_text(&self, file: MetaFile) -> String {
+        match file {
+            MetaFile::Uptime => {
+                format!("{}\n", self.started.elapsed().unwrap_or_default().as_secs())
+            }
+            MetaFile::Requests => self.meter.requests(self.waiting.load(Relaxed)),
+            MetaFile::Latency => self.meter.latency(),
+            MetaFile::Version => zed_ctl::render_value(&self.control.world().host.zed_version),
+        }
+    }
+
+    /// The real file behind a stream; nothing for other nodes.
+    pub fn stream_path(&self, node: &Node) -> Option<std::path::PathBuf> {
+        match node {
+            Node::RootFile(RootFile::Events) => Some(self.control.events_path().to_path_buf()),
+            Node::RootFile(RootFile::Log) => Some(self.control.log_path().to_path_buf()),
+            Node::AppFile(app, AppFile::Log) => {
+                self.control.world().apps.get(&**app).map(|app| app.log.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Records a refusal for the `error` file at the top, which speaks for `deploy/` and `plan/` too.
+    fn note<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        let file = Node::RootFile(RootFile::Error);
+        if let Err(Fault { text: Some(text), .. }) = &result {
+            self.errors.set(&file, text);
+        }
+        result
+    }
+
+    fn note_success(&self) {
+        self.errors.clear(&Node::RootFile(RootFile::Error));
+    }
+}
+
+fn keep_clean(tree: &Weak<Tree>, wake: &mpsc::Receiver<()>) {
+    let mut swept = Instant::now();
+    loop {
+        let Some(here) = tree.upgrade() else { return };
+        let now = Instant::now();
+        let next = [here.deploy.settle(now), here.plan.settle(now)].into_iter().flatten().min();
+        if now.duration_since(swept) >= SWEEP_EVERY {
+            swept = now;
+            here.deploy.sweep(SystemTime::now());
+            here.plan.sweep(SystemTime::now());
+            let world = here.control.world();
+            here.errors.keep_apps(|app| world.apps.contains_key(app));
+        }
+        drop(here);
+        let sleep = next.map_or(SWEEP_EVERY, |at| at.saturating_duration_since(now).min(SWEEP_EVERY));
+        if let Err(RecvTimeoutError::Disconnected) = wake.recv_timeout(sleep) {
+            return;
+        }
+    }
+}
+
+fn root_child(name: &str) -> Option<Node> {
+    match name {
+        "deploy" => Some(Node::Specs(SpecDir::Deploy)),
+        "plan" => Some(Node::Specs(SpecDir::Plan)),
+        "apps" => Some(Node::Apps),
+        "hosts" => Some(Node::Hosts),
+        "datasets" => Some(Node::Dataset("".into())),
+        ".meta" => Some(Node::Meta),
+        _ => RootFile::from_name(name).map(Node::RootFile),
+    }
+}
+
+fn root_entries() -> Vec<Entry> {
+    let folders = [".meta", "apps", "datasets", "deploy", "hosts", "plan"];
+    let files = RootFile::ALL.iter().map(|file| file.name());
+    folders
+        .into_iter()
+        .chain(files)
+        .filter_map(|name| root_child(name).map(|node| Entry { name: name.to_owned(), node }))
+        .collect()
+}
+
+fn entries_of<T>(all: &[T], entry: impl Fn(&T) -> (&'static str, Node)) -> Vec<Entry> {
+    all.iter()
+        .map(|file| {
+            let (name, node) = entry(file);
+            Entry { name: name.to_owned(), node }
+        })
+        .collect()
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
+}
+
+fn dataset_child(world: &World, path: &str, name: &str) -> Option<Node> {
+    let below = join(path, name);
+    if render::dataset_exists(world, &below) {
+        return Some(Node::Dataset(below.into()));
+    }
+    let properties = &world.datasets.get(path)?.properties;
+    let property = |name: &str| Some(Node::Property(path.into(), name.into()));
+    if properties.contains_key(name) {
+        return property(name);
+    }
+    let plain = name.strip_suffix(".value")?;
+    let hidden = properties.contains_key(plain) && render::dataset_exists(world, &join(path, plain));
+    if hidden { property(plain) } else { None }
+}
+
+fn dataset_entries(world: &World, path: &str) -> Vec<Entry> {
+    let (folders, properties) = render::dataset_children(world, path);
+    let folders = folders.into_iter().map(|name| {
+        let node = Node::Dataset(join(path, &name).into());
+        Entry { name, node }
+    });
+    let properties = properties
+        .into_iter()
+        .map(|(name, property)| Entry { name, node: Node::Property(path.into(), property.into()) });
+    folders.chain(properties).collect()
+}
+
+#[cfg(test)]
+mod tests;

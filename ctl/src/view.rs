@@ -1,4 +1,7 @@
 //! What the daemon shows of itself: plain values, made by zedd, served by zed-fs, read back by zedctl.
+//!
+//! Read leniently, so that a zedctl of one release understands the zedd of another: an absent field is its
+//! default, an unknown one is skipped.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -27,6 +30,7 @@ pub struct World {
 
 /// This host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostView {
     /// Its name.
     pub name: String,
@@ -54,6 +58,7 @@ pub struct HostView {
 
 /// One app.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AppView {
     /// Its name.
     pub name: String,
@@ -104,6 +109,7 @@ pub struct AppView {
 
 /// One release of an app that can be reached by a rollback, or the running one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReleaseView {
     /// Its version.
     pub version: String,
@@ -123,6 +129,7 @@ pub struct ReleaseView {
 
 /// One deploy: a spec and what became of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeployView {
     /// Its name.
     pub name: String,
@@ -155,6 +162,7 @@ pub struct DeployView {
 
 /// One dataset.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DatasetView {
     /// Path below the store's root.
     pub path: String,

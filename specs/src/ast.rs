@@ -23,26 +23,37 @@ pub struct DeploySpec {
     /// The file's name without `.ron`.
     pub name: DeployName,
     /// The pool (or pool/path) this spec asks for; the daemon's store when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// Hosts of the fleet. Empty: this host only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<HostName, Host>,
     /// Datasets to have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub datasets: BTreeMap<DatasetPath, Dataset>,
     /// Apps to run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub apps: BTreeMap<AppName, App>,
     /// FreeBSD jails.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jails: BTreeMap<JailName, Jail>,
     /// illumos zones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub zones: BTreeMap<ZoneName, Zone>,
     /// Model artifacts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<ModelName, Model>,
     /// Jobs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jobs: BTreeMap<JobName, Job>,
     /// Secret slots.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SlotName, SecretSource>,
     /// Replication of datasets between hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicate: Vec<Replication>,
     /// How a change travels over the hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// Snapshots around deploys.
     pub snapshots: SnapshotPolicy,
@@ -56,8 +67,10 @@ pub struct Host {
     /// `IP:PORT` or `NAME:PORT` of its zedd.
     pub address: String,
     /// Labels for `on: Label(..)`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// GPUs it is known to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<Gpu>,
 }
 
@@ -85,18 +98,24 @@ pub enum Placement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dataset {
     /// `on`, `off`, `lz4`, `zstd`, `zstd-N`, `gzip`, `gzip-N`, `zle`, `lzjb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<String>,
     /// Upper limit of the space used, in bytes; 0 means none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
     /// Record size in bytes: a power of two from 512 to 16 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recordsize: Option<u64>,
     /// Absolute path, `none` or `legacy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mountpoint: Option<String>,
     /// Whether reading updates access times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub atime: Option<bool>,
     /// Where it belongs.
     pub on: Placement,
     /// Further native ZFS properties, as written (`sync`, `logbias`, `primarycache`, ...).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -106,38 +125,48 @@ pub struct App {
     /// The dataset that holds it: its state is stamped there.
     pub dataset: DatasetPath,
     /// Further datasets that are snapshotted and rolled back with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DatasetPath>,
     /// The version, as text.
     pub version: String,
     /// The program and its arguments. Empty: the runtime's default (a BEAM release's own start script),
     /// or no process at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// What to unpack before it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
     /// Environment, literally.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Environment from elsewhere.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env_from: BTreeMap<String, ValueFrom>,
     /// The user it runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The group it runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Limits on its resources.
     pub limits: Limits,
     /// Where it runs.
     pub runtime: Runtime,
     /// The BEAM node name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// The BEAM cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<ValueFrom>,
     /// Health probes; the deploy waits for them.
     pub health: Health,
     /// What happens when its process ends.
     pub restart: Restart,
     /// Time from TERM to KILL when it is stopped.
-    #[serde(with = "duration_ms")]
+    #[serde(with = "duration_text")]
     pub stop_grace: Duration,
     /// Apps that must be healthy before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<AppName>,
     /// Commands around a deploy.
     pub hooks: Hooks,
@@ -146,6 +175,7 @@ pub struct App {
     /// How many run at once.
     pub instances: u32,
     /// Only there when this holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
     /// Where it belongs.
     pub on: Placement,
@@ -159,6 +189,7 @@ pub enum Artifact {
         /// Absolute path on the host.
         path: String,
         /// Lower-case hex; checked before anything changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
     /// A directory.
@@ -171,6 +202,7 @@ pub enum Artifact {
         /// Absolute path on the host.
         path: String,
         /// Manifest digest, `sha256:...`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<String>,
     },
 }
@@ -190,12 +222,16 @@ pub enum ValueFrom {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// CPUs, 1.5 is one and a half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<f64>,
     /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
     /// Open files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nofile: Option<u64>,
 }
 
@@ -216,12 +252,13 @@ pub enum Runtime {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// All must pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<Probe>,
     /// Time between attempts.
-    #[serde(with = "duration_ms")]
+    #[serde(with = "duration_text")]
     pub interval: Duration,
     /// Time one attempt may take.
-    #[serde(with = "duration_ms")]
+    #[serde(with = "duration_text")]
     pub timeout: Duration,
     /// Attempts before the deploy fails.
     pub attempts: u32,
@@ -237,8 +274,10 @@ pub enum Probe {
         /// `http://` URL.
         url: String,
         /// The status that is healthy; any 2xx when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         expect: Option<u16>,
         /// Text that the body must contain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
     },
     /// Connects.
@@ -249,6 +288,7 @@ pub enum Probe {
     /// Runs a command in the app's environment; healthy when it exits 0.
     Exec {
         /// Program and arguments.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         command: Vec<String>,
     },
     /// Distribution handshake with the app's BEAM node.
@@ -270,12 +310,13 @@ pub enum Restart {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
     /// First pause; doubles each time.
-    #[serde(with = "duration_ms")]
+    #[serde(with = "duration_text")]
     pub backoff: Duration,
     /// Longest pause.
-    #[serde(with = "duration_ms")]
+    #[serde(with = "duration_text")]
     pub max_backoff: Duration,
     /// Give up after so many restarts in a row; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give_up_after: Option<u32>,
 }
 
@@ -283,14 +324,19 @@ pub struct Backoff {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Before anything changes; a failure stops the deploy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_deploy: Vec<Vec<String>>,
     /// After the app is healthy; a failure rolls back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_deploy: Vec<Vec<String>>,
     /// Before a rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_rollback: Vec<Vec<String>>,
     /// After a rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_rollback: Vec<Vec<String>>,
     /// After a failed deploy was rolled back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on_failure: Vec<Vec<String>>,
 }
 
@@ -304,7 +350,7 @@ pub enum Strategy {
         /// The two ports.
         ports: (u16, u16),
         /// Time the old one may finish its work.
-        #[serde(with = "duration_ms")]
+        #[serde(with = "duration_text")]
         drain: Duration,
     },
     /// Instance by instance.
@@ -312,7 +358,7 @@ pub enum Strategy {
         /// How many at once.
         batch: u32,
         /// Pause between batches.
-        #[serde(with = "duration_ms")]
+        #[serde(with = "duration_text")]
         pause: Duration,
     },
     /// One instance first.
@@ -320,7 +366,7 @@ pub enum Strategy {
         /// How many first.
         instances: u32,
         /// How long they must stay healthy.
-        #[serde(with = "duration_ms")]
+        #[serde(with = "duration_text")]
         pause: Duration,
     },
 }
@@ -348,24 +394,32 @@ pub struct Jail {
     /// FreeBSD release, `14.2-RELEASE`.
     pub release: String,
     /// `ADDRESS/PREFIX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip4: Option<String>,
     /// `ADDRESS/PREFIX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip6: Option<String>,
     /// Interface that holds the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// Its own network stack.
     pub vnet: bool,
     /// Host name inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Packages to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<String>,
     /// Datasets mounted inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<JailMount>,
     /// jail(8) parameters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
     /// What manages it.
     pub manager: JailManager,
     /// Jails that must run first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<JailName>,
     /// Limits, through rctl(8).
     pub limits: Limits,
@@ -401,12 +455,15 @@ pub struct Zone {
     /// `pkgsrc`, `ipkg`, `lipkg`, `sparse`, `lx`, `bhyve`, ...
     pub brand: String,
     /// `ADDRESS/PREFIX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
     /// Physical link below the VNIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
     /// Limits.
     pub limits: Limits,
     /// Zones that must run first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ZoneName>,
     /// Where it belongs.
     pub on: Placement,
@@ -429,6 +486,7 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Requires {
     /// GPU memory of one device, in GB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vram_gb: Option<u32>,
 }
 
@@ -436,16 +494,20 @@ pub struct Requires {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The model it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelName>,
     /// Its dataset.
     pub dataset: DatasetPath,
     /// Program and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// `N epoch(s)`, `N step(s)` or a duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<String>,
     /// Preferences for placement.
     pub prefer: Prefer,
     /// Environment, literally.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Where it belongs.
     pub on: Placement,
@@ -455,6 +517,7 @@ pub struct Job {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prefer {
     /// GPU model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
 }
 
@@ -482,13 +545,16 @@ pub struct Replication {
     /// From this host.
     pub from: HostName,
     /// To these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<HostName>,
     /// How often; on change when absent.
-    #[serde(with = "option_duration_ms")]
+    #[serde(default, with = "option_duration_text", skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// How many snapshots the receivers keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
     /// Which datasets qualify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ReplicationFilter>,
 }
 
@@ -509,7 +575,7 @@ pub enum Rollout {
         /// Hosts at once.
         batch: u32,
         /// Pause between batches.
-        #[serde(with = "duration_ms")]
+        #[serde(with = "duration_text")]
         pause: Duration,
         /// What a failure does.
         on_failure: OnFailure,
@@ -546,24 +612,28 @@ pub enum DriftPolicy {
     Heal,
 }
 
-/// Durations travel as whole milliseconds.
-mod duration_ms {
+/// Durations travel as a person writes them, `1m30s`, so that every form of a spec is a spec.
+mod duration_text {
+    use crate::quantity::parse_duration;
+    use crate::quantity::render_duration;
     use serde::Deserialize;
     use serde::Deserializer;
     use serde::Serializer;
     use std::time::Duration;
 
     pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+        s.serialize_str(&render_duration(*value))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        u64::deserialize(d).map(Duration::from_millis)
+        parse_duration(&String::deserialize(d)?).map_err(serde::de::Error::custom)
     }
 }
 
 /// The same for one that may be absent.
-mod option_duration_ms {
+mod option_duration_text {
+    use crate::quantity::parse_duration;
+    use crate::quantity::render_duration;
     use serde::Deserialize;
     use serde::Deserializer;
     use serde::Serialize;
@@ -571,10 +641,11 @@ mod option_duration_ms {
     use std::time::Duration;
 
     pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
-        value.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).serialize(s)
+        value.map(render_duration).serialize(s)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-        Option::<u64>::deserialize(d).map(|ms| ms.map(Duration::from_millis))
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|text| parse_duration(&text).map_err(serde::de::Error::custom)).transpose()
     }
 }

@@ -1,6 +1,7 @@
 //! The table of verbs, and the texts made from it.
 
 use super::FileKind;
+use super::Verb;
 use super::printable;
 use crate::Code;
 use crate::CtlError;
@@ -73,7 +74,7 @@ pub const VERBS: &[VerbSpec] = &[
         arguments: &[required("PLAN")],
         file: FileKind::RootCtl,
         states: &[],
-        refusals: &[Code::NotFound, Code::BadSpec, Code::Stale, Code::Busy],
+        refusals: &[Code::NotFound, Code::BadSpec, Code::Stale, Code::Busy, Code::Unsupported],
         help: "apply the plan of plan/PLAN.ron exactly as plan/PLAN.plan shows it; refused when the host has moved since",
     },
     VerbSpec {
@@ -100,7 +101,7 @@ pub const VERBS: &[VerbSpec] = &[
         arguments: &[required("DEPLOY")],
         file: FileKind::RootCtl,
         states: &[],
-        refusals: &[Code::NotFound],
+        refusals: &[Code::NotFound, Code::Busy],
         help: "end the hold of a rollback on all apps of a deploy: it converges to its spec again",
     },
     VerbSpec {
@@ -109,7 +110,7 @@ pub const VERBS: &[VerbSpec] = &[
         arguments: &[optional("DEPLOY")],
         file: FileKind::RootCtl,
         states: &[],
-        refusals: &[Code::NotFound],
+        refusals: &[Code::NotFound, Code::Busy],
         help: "repair drift of one deploy, or of all",
     },
     VerbSpec {
@@ -154,7 +155,7 @@ pub const VERBS: &[VerbSpec] = &[
         arguments: &[],
         file: FileKind::AppCtl,
         states: &[],
-        refusals: &[],
+        refusals: &[Code::NotFound, Code::Busy],
         help: "end the hold of a rollback: the app converges to its spec again",
     },
     VerbSpec {
@@ -163,7 +164,7 @@ pub const VERBS: &[VerbSpec] = &[
         arguments: &[],
         file: FileKind::AppCtl,
         states: ANY_BUT_BUSY,
-        refusals: &[Code::Busy],
+        refusals: &[Code::NotFound, Code::Busy],
         help: "try the app's failed deploy again",
     },
     VerbSpec {
@@ -281,13 +282,33 @@ impl VerbSpec {
     }
 }
 
-/// The row for a name that was written; for the rollback file any of its rows, they are alike.
-pub fn verb_spec(kind: FileKind, name: &str) -> Option<&'static VerbSpec> {
-    match kind {
-        FileKind::AppRollback => verbs_of(kind).next(),
-        FileKind::RootCtl | FileKind::AppCtl | FileKind::HostCtl => {
-            verbs_of(kind).find(|spec| spec.name == name)
+impl Verb {
+    /// Its row in the table. Rows of one verb in several files differ in nothing but the file.
+    fn id(&self) -> VerbId {
+        match self {
+            Verb::Apply { .. } => VerbId::Apply,
+            Verb::Reload => VerbId::Reload,
+            Verb::RetryDeploy { .. } => VerbId::RetryDeploy,
+            Verb::ReleaseDeploy { .. } => VerbId::ReleaseDeploy,
+            Verb::Heal { .. } => VerbId::Heal,
+            Verb::Log { .. } => VerbId::Log,
+            Verb::Start => VerbId::Start,
+            Verb::Stop => VerbId::Stop,
+            Verb::Restart => VerbId::Restart,
+            Verb::Release => VerbId::Release,
+            Verb::Retry => VerbId::Retry,
+            Verb::Rollback(_) => VerbId::Rollback,
+            Verb::Converge => VerbId::Converge,
         }
+    }
+
+    /// Refuses when the object (`app hello`, state as in its status) is in a state in which the verb makes no
+    /// sense, by the table.
+    ///
+    /// # Errors
+    /// As [`VerbSpec::check_state`].
+    pub fn check_state(&self, object: &str, state: &str) -> Result<(), CtlError> {
+        VERBS.iter().filter(|spec| spec.id == self.id()).try_for_each(|spec| spec.check_state(object, state))
     }
 }
 

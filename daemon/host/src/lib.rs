@@ -2,6 +2,31 @@
 //!
 //! The only crate that starts processes, and of it only `command.rs`. Never reads or writes the store.
 
+mod command;
+mod facts;
+mod identity;
+mod leftover;
+mod local;
+mod probe;
+mod process;
+mod record;
+mod sim;
+mod supervisor;
+mod tail;
 mod types;
 
+pub use command::CommandError;
+pub use command::CommandRequest;
+pub use command::DEFAULT_PATH;
+pub use command::Ended;
+pub use command::Finished;
+pub use command::InFlight;
+pub use command::Runner;
+pub use facts::observe_facts;
+pub use local::LocalHost;
+pub use local::SupervisorProgram;
+pub use sim::SimHost;
+pub use sim::SimProbe;
+pub use supervisor::supervise_main;
+pub use tail::tail;
 pub use types::*;

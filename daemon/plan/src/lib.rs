@@ -3,8 +3,46 @@
 //! Owns the property schema (`com.zed:*`), the diff, the plan of a deploy, of an undeclare and of a rollback,
 //! retention, the plan linter, and the text that a person reads. No clock, no I/O, no tokio, no process.
 
+mod based_on;
+mod deploy;
+mod history;
+mod lint;
+mod naming;
 mod observed;
+mod placement;
 mod plan;
+pub mod props;
+mod release;
+mod render;
+mod retention;
+mod rollback;
+#[cfg(test)]
+mod testing;
+mod time;
+mod world;
 
+pub use deploy::UndeclareInput;
+pub use deploy::plan_deploy;
+pub use deploy::plan_undeclare;
+pub use history::HistoryEntry;
+pub use history::HistoryKind;
+pub use history::history;
+pub use lint::lint;
+pub use naming::SNAPSHOT_PREFIX;
 pub use observed::*;
 pub use plan::*;
+pub use release::MissingValue;
+pub use release::Resolved;
+pub use release::has_process;
+pub use release::resolve;
+pub use release::run_spec_of;
+pub use render::Summary;
+pub use render::plan_json;
+pub use render::render_plan;
+pub use render::summarize;
+pub use rollback::RollbackError;
+pub use rollback::RollbackInput;
+pub use rollback::RollbackTarget;
+pub use rollback::plan_rollback;
+pub use time::compact_time;
+pub use time::rfc3339;

@@ -6,6 +6,17 @@
 //! Never interprets `com.zed:*` values: that is zed-plan's business.
 
 pub mod conformance;
+mod embedded;
+mod open;
+mod rules;
+mod sim;
 mod types;
+#[cfg(feature = "zfs")]
+pub mod zfs;
 
+pub use embedded::EmbeddedStore;
+pub use embedded::Fate;
+pub use embedded::Faults;
+pub use open::open;
+pub use sim::SimStore;
 pub use types::*;

@@ -1,0 +1,517 @@
+//! The real host: apps as processes under their own supervisors, on this machine.
+//!
+//! Owns `STATE/apps`. Starts and stops supervisors and reads what they record; holds nothing in memory that is not
+//! on disk, so that a new daemon goes on where a killed one was.
+
+use crate::command::CommandError;
+use crate::command::CommandRequest;
+use crate::command::Ended;
+use crate::command::Finished;
+use crate::command::InFlight;
+use crate::command::Runner;
+use crate::command::resolve_program;
+use crate::identity::resolve_identity;
+use crate::leftover;
+use crate::record::AppFiles;
+use crate::record::FORMAT;
+use crate::record::RunRecord;
+use crate::record::State;
+use crate::record::StatusRecord;
+use crate::record::lock_holder;
+use crate::record::read_record;
+use crate::record::take_starter;
+use crate::record::write_record;
+use crate::supervisor::ExecRequest;
+use crate::supervisor::LaunchReply;
+use crate::supervisor::LaunchRequest;
+use crate::types::HookReport;
+use crate::types::HookRequest;
+use crate::types::Host;
+use crate::types::HostError;
+use crate::types::HostErrorKind;
+use crate::types::ProbeReport;
+use crate::types::ProbeRequest;
+use crate::types::ProcessInfo;
+use crate::types::Start;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+use zed_plan::ObservedProcess;
+use zed_plan::ProcessStatus;
+use zed_spec::AppName;
+
+/// From the launch of a supervisor to its answer that the program has been executed.
+const START_DEADLINE: Duration = Duration::from_secs(15);
+/// From KILL to the answer that nothing is left: longer only for what hangs in the kernel.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks at something that another process is about to do.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Output of a hook that is kept.
+const HOOK_OUTPUT: usize = 16 * 1024;
+/// From TERM to KILL for a hook or a probe that has passed its deadline.
+const COMMAND_GRACE: Duration = Duration::from_secs(2);
+
+/// What a supervisor is called in `ps`, whatever path it is started by.
+const NAME: &str = "zedd";
+
+/// How a supervisor is started: a program that calls [`crate::supervise_main`] with the arguments after these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupervisorProgram {
+    /// The program.
+    pub path: PathBuf,
+    /// Its arguments before the app's folder.
+    pub arguments: Vec<String>,
+}
+
+impl SupervisorProgram {
+    /// The running program itself with the subcommand `supervise`: what zedd uses.
+    pub fn this_program() -> io::Result<Self> {
+        // The link stays right when the program's file has been replaced by an upgrade.
+        let link = Path::new("/proc/self/exe");
+        let path = if link.exists() { link.to_owned() } else { std::env::current_exe()? };
+        Ok(Self { path, arguments: vec!["supervise".to_owned()] })
+    }
+}
+
+/// What was read of an app's `status.json`, valid while the file is the same.
+#[derive(Debug, Clone)]
+struct Cached {
+    inode: u64,
+    modified: (i64, i64),
+    record: Result<StatusRecord, String>,
+}
+
+/// An app as it is now.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// The process id of its supervisor, when that lives.
+    pub(crate) supervisor: Option<u32>,
+    /// Its record, or what is wrong with the file; `None` when it was never started.
+    pub(crate) record: Option<Result<StatusRecord, String>>,
+}
+
+/// [`Host`] on this machine.
+#[derive(Debug, Clone)]
+pub struct LocalHost {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    apps: PathBuf,
+    program: SupervisorProgram,
+    runner: Runner,
+    cache: Mutex<BTreeMap<AppName, Cached>>,
+    boot_id: String,
+    starts: AtomicU64,
+}
+
+impl LocalHost {
+    /// Apps under `state_dir/apps`; nothing is created before the first start.
+    pub fn new(state_dir: PathBuf, program: SupervisorProgram) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                apps: state_dir.join("apps"),
+                program,
+                runner: Runner::default(),
+                cache: Mutex::default(),
+                boot_id: crate::process::observe_boot_id(),
+                starts: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Hooks, probes and launches that run now.
+    pub fn in_flight(&self) -> Vec<InFlight> {
+        self.inner.runner.in_flight()
+    }
+
+    fn files(&self, app: &AppName) -> AppFiles {
+        AppFiles::new(self.inner.apps.join(app.as_str()))
+    }
+
+    /// An app's lock and record. Two or three system calls while its record is unchanged.
+    pub(crate) fn look(&self, app: &AppName) -> io::Result<Look> {
+        let files = self.files(app);
+        // The lock first: a supervisor writes its last record before it lets go of the lock.
+        let supervisor = lock_holder(&files.lock())?;
+        let meta = match std::fs::metadata(files.status()) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Look { supervisor, record: None }),
+            Err(e) => return Err(e),
+        };
+        let (inode, modified) = (meta.ino(), (meta.mtime(), meta.mtime_nsec()));
+        let mut cache = self.inner.cache.lock();
+        if let Some(known) = cache.get(app)
+            && known.inode == inode
+            && known.modified == modified
+        {
+            return Ok(Look { supervisor, record: Some(known.record.clone()) });
+        }
+        let record = match read_record(&files.status()) {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => return Ok(Look { supervisor, record: None }),
+            Err(error) => Err(error.to_string()),
+        };
+        cache.insert(app.clone(), Cached { inode, modified, record: record.clone() });
+        Ok(Look { supervisor, record: Some(record) })
+    }
+
+    /// What is known of one app; `None` when it was never started or is forgotten.
+    pub fn observe_app(&self, app: &AppName) -> Result<Option<ProcessInfo>, HostError> {
+        let look = self.look(app).map_err(|e| HostError::io("observe", app, e))?;
+        Ok(self.info(&look))
+    }
+
+    /// The same, of a look that was taken.
+    pub(crate) fn info(&self, look: &Look) -> Option<ProcessInfo> {
+        let record = match look.record.clone()? {
+            Ok(record) => record,
+            // One damaged file must not hide the other apps. No run has this hash, so the app is not taken for
+            // what is wanted.
+            Err(why) => {
+                let status = ProcessStatus::Failed(format!("its record {why}"));
+                let observed = ObservedProcess { run_hash: String::new(), status };
+                let version = String::new();
+                return Some(ProcessInfo { observed, version, since: None, restarts: 0, last_exit: None });
+            }
+        };
+        let status = record.process_status(look.supervisor.is_some(), &self.inner.boot_id);
+        let mut last_exit = record.last_exit;
+        if let (ProcessStatus::Gone { rebooted: false }, Some(pid), Some(start)) =
+            (&status, record.pid, record.pid_start)
+            && crate::process::is_alive(pid, start)
+        {
+            last_exit = Some(format!("its supervisor was killed; pid {pid} runs on without one"));
+        }
+        Some(ProcessInfo {
+            observed: ObservedProcess { run_hash: record.run_hash, status },
+            version: record.version,
+            since: record.since,
+            restarts: record.restarts,
+            last_exit,
+        })
+    }
+
+    /// Waits until the app may be started. False when the very run that is wanted is there already. The
+    /// starter's lock is held, so what changes is only what a supervisor does by itself.
+    fn wait_for_turn(&self, app: &AppName, run_hash: &str) -> Result<bool, HostErrorKind> {
+        let until = Instant::now() + START_DEADLINE;
+        loop {
+            let look = self.look(app).map_err(|e| HostErrorKind::Io(e.to_string()))?;
+            if look.supervisor.is_none() {
+                return Ok(true);
+            }
+            match look.record {
+                Some(Ok(record)) => match record.state {
+                    State::Running | State::Backoff if record.run_hash == run_hash => return Ok(false),
+                    State::Running | State::Backoff => return Err(HostErrorKind::Busy),
+                    State::Starting | State::Stopping => {}
+                    State::Completed | State::Failed(_) | State::Stopped | State::Interrupted => {}
+                },
+                Some(Err(why)) => return Err(HostErrorKind::Io(format!("its record {why}"))),
+                None => {}
+            }
+            if Instant::now() >= until {
+                return Err(HostErrorKind::Deadline(START_DEADLINE));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn start_app(&self, request: &Start) -> Result<(), HostErrorKind> {
+        let run = &request.run;
+        let files = self.files(&run.app);
+        // Everything that can be refused is refused before anything changes.
+        resolve_program(&run.command, &request.environment, Some(&request.directory))?;
+        let identity = resolve_identity(run.user.as_deref(), run.group.as_deref())?;
+        let io_kind = |e: io::Error| HostErrorKind::Io(format!("`{}`: {e}", files.folder.display()));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.folder).map_err(io_kind)?;
+        let _starter = take_starter(&files.starter()).map_err(io_kind)?;
+        if !self.wait_for_turn(&run.app, &run.run_hash)? {
+            return Ok(());
+        }
+        if let Some(Ok(record)) = self.look(&run.app).map_err(io_kind)?.record {
+            leftover::end_leftovers(&record, &self.inner.boot_id, run.stop_grace, KILL_DEADLINE)?;
+        }
+        let token = self.new_token();
+        let wanted = RunRecord {
+            format: FORMAT,
+            token: Some(token.clone()),
+            run: run.clone(),
+            directory: request.directory.clone(),
+            environment_names: request.environment.keys().cloned().collect(),
+        };
+        write_record(&files.run(), &wanted)?;
+        let launch = LaunchRequest {
+            format: FORMAT,
+            token,
+            run: run.clone(),
+            directory: request.directory.clone(),
+            environment: request.environment.clone(),
+            identity,
+        };
+        match self.launch(&files.folder, &launch)? {
+            LaunchReply::Started { .. } => Ok(()),
+            LaunchReply::Refused { kind, text } => Err(match kind.as_str() {
+                "not_found" => HostErrorKind::NotFound(text),
+                "permission" => HostErrorKind::Permission(text),
+                _ => HostErrorKind::Io(text),
+            }),
+            // Only a supervisor that a killed daemon was still launching can come in between.
+            LaunchReply::Locked if !self.wait_for_turn(&run.app, &run.run_hash)? => Ok(()),
+            LaunchReply::Locked | LaunchReply::Superseded => Err(HostErrorKind::Busy),
+        }
+    }
+
+    fn new_token(&self) -> String {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let count = self.inner.starts.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{}-{count}", now.as_nanos(), std::process::id())
+    }
+
+    fn launch(&self, folder: &Path, request: &LaunchRequest) -> Result<LaunchReply, HostErrorKind> {
+        let program = &self.inner.program;
+        let mut argv = vec![NAME.to_owned()];
+        argv.extend(program.arguments.iter().cloned());
+        argv.push(folder.to_string_lossy().into_owned());
+        let command = CommandRequest {
+            argv,
+            program: Some(program.path.clone()),
+            environment: BTreeMap::new(),
+            directory: None,
+            input: serde_json::to_vec(request).map_err(|e| HostErrorKind::Io(e.to_string()))?,
+            deadline: START_DEADLINE,
+            grace: Duration::ZERO,
+            keep: HOOK_OUTPUT,
+        };
+        let finished = self
+            .inner
+            .runner
+            .run(&command, None)
+            .map_err(|e| HostErrorKind::Io(format!("the supervisor cannot be started: {}", e.kind)))?;
+        match finished.ended {
+            Ended::Deadline(after) => Err(HostErrorKind::Deadline(after)),
+            ended => serde_json::from_slice(&finished.output).map_err(|_| {
+                let said = String::from_utf8_lossy(&finished.output).trim().to_owned();
+                HostErrorKind::Io(format!("the supervisor ended without an answer ({ended}): {said}"))
+            }),
+        }
+    }
+
+    fn stop_app(&self, app: &AppName, grace: Duration) -> Result<(), HostErrorKind> {
+        let files = self.files(app);
+        if !files.folder.exists() {
+            return Ok(());
+        }
+        let io_kind = |e: io::Error| HostErrorKind::Io(format!("`{}`: {e}", files.folder.display()));
+        let starter = take_starter(&files.starter()).map_err(io_kind)?;
+        // First the wish, then the look: a supervisor that is only now being launched does the opposite, so one
+        // of the two sees the other.
+        if let Some(mut wanted) = read_record::<RunRecord>(&files.run())?
+            && wanted.token.is_some()
+        {
+            wanted.token = None;
+            write_record(&files.run(), &wanted)?;
+        }
+        let until = Instant::now() + grace + KILL_DEADLINE;
+        if lock_holder(&files.lock()).map_err(io_kind)?.is_none() {
+            return self.stop_unsupervised(app, &files, grace);
+        }
+        drop(starter);
+        let late = || HostErrorKind::Deadline(grace + KILL_DEADLINE);
+        while lock_holder(&files.lock()).map_err(io_kind)?.is_some() {
+            if Instant::now() >= until {
+                return Err(late());
+            }
+            // A failure means that the supervisor is not listening yet or no longer: the lock tells.
+            if ask_to_stop(&files.socket(), grace, until).is_err() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+        // Its supervisor may have been killed in the middle of it.
+        let _starter = take_starter(&files.starter()).map_err(io_kind)?;
+        match lock_holder(&files.lock()).map_err(io_kind)? {
+            None => self.stop_unsupervised(app, &files, grace),
+            // Somebody has started it again since.
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn stop_unsupervised(
+        &self,
+        app: &AppName,
+        files: &AppFiles,
+        grace: Duration,
+    ) -> Result<(), HostErrorKind> {
+        let look = self.look(app).map_err(|e| HostErrorKind::Io(e.to_string()))?;
+        let Some(Ok(mut record)) = look.record else { return Ok(()) };
+        leftover::end_leftovers(&record, &self.inner.boot_id, grace, KILL_DEADLINE)?;
+        let as_it_ended = matches!(record.state, State::Completed | State::Failed(_) | State::Stopped);
+        if !as_it_ended {
+            record.state = State::Stopped;
+            record.pid = None;
+            record.pid_start = None;
+            write_record(&files.status(), &record)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command as a user, through the helper when that is another one than the daemon's.
+    pub(crate) fn run_as(
+        &self,
+        mut command: CommandRequest,
+        user: Option<&str>,
+        group: Option<&str>,
+        cancel: Option<&AtomicBool>,
+    ) -> Result<Finished, CommandError> {
+        let program = command.argv.first().cloned().unwrap_or_default();
+        let failed = |kind| CommandError { program: program.clone(), kind, source: None };
+        let Some(identity) = resolve_identity(user, group).map_err(failed)? else {
+            return self.inner.runner.run(&command, cancel);
+        };
+        let directory = command.directory.take().unwrap_or_else(|| PathBuf::from("/"));
+        let request = ExecRequest {
+            format: FORMAT,
+            program: resolve_program(&command.argv, &command.environment, Some(&directory))
+                .map_err(failed)?,
+            argv: command.argv,
+            environment: std::mem::take(&mut command.environment),
+            directory,
+            identity,
+        };
+        // The environment goes through the pipe: nothing in it (LD_PRELOAD, ...) may touch the helper while it
+        // is still root.
+        command.input = serde_json::to_vec(&request)
+            .map_err(|e| failed(HostErrorKind::Io(format!("the request cannot be written: {e}"))))?;
+        command.program = Some(self.inner.program.path.clone());
+        command.argv = vec![NAME.to_owned()];
+        command.argv.extend(self.inner.program.arguments.iter().cloned());
+        command.argv.push("--exec".to_owned());
+        self.inner.runner.run(&command, cancel)
+    }
+}
+
+/// Asks a supervisor to stop its app and waits for the answer.
+fn ask_to_stop(socket: &Path, grace: Duration, until: Instant) -> io::Result<()> {
+    let mut stream = crate::supervisor::connect(socket)?;
+    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))?;
+    stream.write_all(format!("stop {}\n", grace.as_millis()).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(())
+}
+
+impl HostError {
+    pub(crate) fn of(operation: &'static str, app: &AppName, kind: HostErrorKind) -> Self {
+        HostError { operation, object: format!("app {app}"), kind, source: None }
+    }
+
+    fn io(operation: &'static str, app: &AppName, error: io::Error) -> Self {
+        HostError::of(operation, app, HostErrorKind::Io(error.to_string()))
+    }
+}
+
+impl Host for LocalHost {
+    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError> {
+        let failed = |e: io::Error| HostError {
+            operation: "observe",
+            object: self.inner.apps.display().to_string(),
+            kind: HostErrorKind::Io(e.to_string()),
+            source: Some(Box::new(e)),
+        };
+        let folder = match std::fs::read_dir(&self.inner.apps) {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut apps = BTreeMap::new();
+        for entry in folder {
+            let name = entry.map_err(failed)?.file_name();
+            // Something else that lies there is not ours to judge.
+            let Some(Ok(app)) = name.to_str().map(AppName::parse) else { continue };
+            if let Some(info) = self.observe_app(&app)? {
+                apps.insert(app, info);
+            }
+        }
+        self.inner.cache.lock().retain(|app, _| apps.contains_key(app));
+        Ok(apps)
+    }
+
+    fn start(&self, request: &Start) -> Result<(), HostError> {
+        self.start_app(request).map_err(|kind| HostError::of("start", &request.run.app, kind))
+    }
+
+    fn stop(&self, app: &AppName, grace: Duration) -> Result<(), HostError> {
+        self.stop_app(app, grace).map_err(|kind| HostError::of("stop", app, kind))
+    }
+
+    fn forget(&self, app: &AppName) -> Result<(), HostError> {
+        let files = self.files(app);
+        if !files.folder.exists() {
+            return Ok(());
+        }
+        let failed = |e: io::Error| HostError::io("forget", app, e);
+        let _starter = take_starter(&files.starter()).map_err(failed)?;
+        if lock_holder(&files.lock()).map_err(failed)?.is_some() {
+            return Err(HostError::of("forget", app, HostErrorKind::Busy));
+        }
+        for path in [files.status(), files.run(), files.socket()] {
+            match std::fs::remove_file(path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
+        crate::probe::probe(self, request, cancel)
+    }
+
+    fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError> {
+        let command = CommandRequest {
+            argv: request.command.clone(),
+            program: None,
+            environment: request.environment.clone(),
+            directory: Some(request.directory.clone()),
+            input: Vec::new(),
+            deadline: request.deadline,
+            grace: COMMAND_GRACE,
+            keep: HOOK_OUTPUT,
+        };
+        let finished = self
+            .run_as(command, request.user.as_deref(), request.group.as_deref(), None)
+            .map_err(|error| HostError {
+                operation: "run a hook of",
+                object: format!("app {}", request.app),
+                kind: error.kind.clone(),
+                source: Some(Box::new(error)),
+            })?;
+        Ok(HookReport {
+            ended: finished.ended.to_string(),
+            ok: finished.ended == Ended::Exit(0),
+            output: String::from_utf8_lossy(&finished.output).into_owned(),
+        })
+    }
+
+    fn log_path(&self, app: &AppName) -> PathBuf {
+        self.files(app).log()
+    }
+}

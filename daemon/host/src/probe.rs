@@ -1,0 +1,370 @@
+//! Health probes: attempts until an app is healthy, until they are used up, or until its run has ended for good.
+//!
+//! Never changes anything. What may block (a name lookup, a connection) runs on a thread of its own with its own
+//! deadline, so that a cancellation is answered within [`SLICE`].
+
+use crate::command::CommandRequest;
+use crate::command::Ended;
+use crate::local::LocalHost;
+use crate::tail::tail;
+use crate::types::Host;
+use crate::types::ProbeReport;
+use crate::types::ProbeRequest;
+use crate::types::ProcessInfo;
+use std::io::Read;
+use std::net::TcpStream;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use std::time::Instant;
+use zed_plan::ProcessStatus;
+use zed_spec::Probe;
+
+/// Longest time between two looks at the cancellation.
+const SLICE: Duration = Duration::from_millis(20);
+/// Most that is read of an HTTP answer's body.
+const MAX_BODY: u64 = 64 * 1024;
+/// Lines of the app's log in the transcript when its run has ended.
+const LOG_LINES: usize = 20;
+/// Output of an Exec probe that is shown.
+const EXEC_OUTPUT: usize = 1024;
+
+/// What one attempt of one probe saw: the good or the bad news, in a few words.
+type Seen = Result<String, String>;
+
+/// What the run itself says, before any probe is asked.
+enum RunState {
+    /// Runs: the probes decide.
+    Up { pid: u32, restarts: u32, one_shot: bool },
+    /// Does not run now, and may run again.
+    Down(String),
+    /// A one-shot that ended well.
+    Completed,
+    /// Will not run again.
+    Over(String),
+}
+
+/// What one attempt came to.
+enum Attempt {
+    /// All probes passed, or one failed.
+    Seen(Seen),
+    /// A one-shot has ended well: healthy.
+    Completed,
+    /// The run has ended for good: no further attempt.
+    Over(String),
+}
+
+struct Probing<'a> {
+    host: &'a LocalHost,
+    request: &'a ProbeRequest,
+    cancel: &'a Arc<AtomicBool>,
+    began: Instant,
+    transcript: Vec<String>,
+}
+
+/// See [`Host::probe`].
+pub(crate) fn probe(host: &LocalHost, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
+    let mut probing = Probing { host, request, cancel, began: Instant::now(), transcript: Vec::new() };
+    let (healthy, attempts, summary) = probing.run();
+    ProbeReport { healthy, attempts, summary, transcript: probing.transcript }
+}
+
+impl Probing<'_> {
+    fn run(&mut self) -> (bool, u32, String) {
+        let health = &self.request.health;
+        let (most, needed) = (health.attempts.max(1), health.successes.max(1));
+        let mut passes = 0;
+        let mut last = String::new();
+        for attempt in 1..=most {
+            let seen = if health.probes.is_empty() { self.watch() } else { self.look_and_ask() };
+            let seen = match seen {
+                _ if self.cancelled() => return self.give_up(attempt),
+                Attempt::Over(how) => return self.over(attempt, &how),
+                Attempt::Completed => {
+                    self.write(attempt, "the program has ended well");
+                    return (true, attempt, "completed: exit 0".to_owned());
+                }
+                Attempt::Seen(seen) => seen,
+            };
+            passes = if seen.is_ok() { passes + 1 } else { 0 };
+            let (word, text) = match seen {
+                Ok(text) => ("passed", text),
+                Err(text) => ("failed", text),
+            };
+            self.write(attempt, &format!("{word}: {text}"));
+            last = text;
+            if passes >= needed || (passes > 0 && health.probes.is_empty()) {
+                return (true, attempt, last);
+            }
+            if attempt < most {
+                self.pause(health.interval);
+            }
+        }
+        self.used_up(most, passes, &last)
+    }
+
+    /// One attempt with probes.
+    fn look_and_ask(&self) -> Attempt {
+        match self.run_state() {
+            RunState::Over(how) => Attempt::Over(how),
+            RunState::Completed => Attempt::Over("it has ended: exit 0".to_owned()),
+            RunState::Down(how) => Attempt::Seen(Err(how)),
+            RunState::Up { .. } => Attempt::Seen(self.ask_all()),
+        }
+    }
+
+    /// One attempt without probes: a one-shot has to end well, anything else to run for one interval.
+    fn watch(&self) -> Attempt {
+        let before = self.run_state();
+        if matches!(before, RunState::Up { .. }) {
+            self.pause(self.request.health.interval);
+        }
+        match (before, self.run_state()) {
+            (_, RunState::Over(how)) => Attempt::Over(how),
+            (_, RunState::Completed) => Attempt::Completed,
+            (_, RunState::Down(how)) => Attempt::Seen(Err(how)),
+            (_, RunState::Up { pid, one_shot: true, .. }) => {
+                Attempt::Seen(Err(format!("pid {pid} runs and has not ended yet")))
+            }
+            (RunState::Up { pid: old, restarts: count, .. }, RunState::Up { pid, restarts, .. })
+                if old == pid && count == restarts =>
+            {
+                Attempt::Seen(Ok(format!("pid {pid} has run for {:?}", self.request.health.interval)))
+            }
+            (_, RunState::Up { pid, .. }) => {
+                Attempt::Seen(Err(format!("pid {pid} has been restarted in between")))
+            }
+        }
+    }
+
+    fn used_up(&self, attempts: u32, passes: u32, last: &str) -> (bool, u32, String) {
+        let of = match attempts {
+            1 => "the only attempt".to_owned(),
+            many => format!("all {many} attempts"),
+        };
+        let summary = match passes {
+            0 => format!("not healthy after {of}; the last one: {last}"),
+            some => format!(
+                "not healthy after {of}: {some} of {} passes in a row; the last one: {last}",
+                self.request.health.successes
+            ),
+        };
+        (false, attempts, summary)
+    }
+
+    fn over(&mut self, attempt: u32, how: &str) -> (bool, u32, String) {
+        self.write(attempt, how);
+        match tail(&self.host.log_path(&self.request.app), LOG_LINES) {
+            Ok(lines) if !lines.is_empty() => {
+                self.transcript.push("the end of its log:".to_owned());
+                self.transcript.extend(lines);
+            }
+            Ok(_) => self.transcript.push("its log is empty".to_owned()),
+            Err(e) => self.transcript.push(format!("its log cannot be read: {e}")),
+        }
+        (false, attempt, format!("app {}: {how}", self.request.app))
+    }
+
+    fn give_up(&mut self, attempts: u32) -> (bool, u32, String) {
+        self.write(attempts, "cancelled");
+        (false, attempts, format!("cancelled after {attempts} attempts"))
+    }
+
+    fn write(&mut self, attempt: u32, text: &str) {
+        let at = self.began.elapsed();
+        self.transcript.push(format!("attempt {attempt} at {:.3}s: {text}", at.as_secs_f64()));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Waits, but not on when cancelled or when the run is over.
+    fn pause(&self, interval: Duration) {
+        let until = Instant::now() + interval;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let over = || matches!(self.run_state(), RunState::Over(_) | RunState::Completed);
+            if left.is_zero() || self.cancelled() || over() {
+                return;
+            }
+            std::thread::sleep(left.min(SLICE));
+        }
+    }
+
+    fn run_state(&self) -> RunState {
+        let look = match self.host.look(&self.request.app) {
+            Ok(look) => look,
+            Err(e) => return RunState::Down(format!("its record cannot be read: {e}")),
+        };
+        let one_shot = matches!(&look.record, Some(Ok(record)) if record.one_shot);
+        match self.host.info(&look) {
+            None => RunState::Over("it was never started".to_owned()),
+            Some(info) => state_of(info, &self.request.run_hash, one_shot),
+        }
+    }
+
+    fn ask_all(&self) -> Seen {
+        let mut news = Vec::new();
+        for probe in &self.request.health.probes {
+            let name = name_of(probe);
+            match self.ask(probe) {
+                Ok(text) => news.push(format!("{name}: {text}")),
+                Err(text) => return Err(format!("{name}: {text}")),
+            }
+            if self.cancelled() {
+                return Err("cancelled".to_owned());
+            }
+        }
+        Ok(news.join("; "))
+    }
+
+    fn ask(&self, probe: &Probe) -> Seen {
+        let timeout = self.request.health.timeout;
+        match probe {
+            Probe::Http { url, expect, body } => {
+                let (url, expect, body) = (url.clone(), *expect, body.clone());
+                self.aside(timeout, move || ask_http(&url, expect, body.as_deref(), timeout))
+            }
+            Probe::Tcp { address } => {
+                let address = address.clone();
+                self.aside(timeout, move || ask_tcp(&address, timeout))
+            }
+            Probe::Exec { command } => self.ask_exec(command),
+            Probe::BeamPing => Err("BeamPing is not supported by this version".to_owned()),
+        }
+    }
+
+    /// Runs what may block on its own thread, and leaves it to its fate when time or patience is over.
+    fn aside(&self, timeout: Duration, ask: impl FnOnce() -> Seen + Send + 'static) -> Seen {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let spawned = std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
+            // Nobody listens any more when it came too late.
+            let _ = sender.send(ask());
+        });
+        if let Err(e) = spawned {
+            return Err(format!("no thread for it: {e}"));
+        }
+        // Its own timeout fires first and says more.
+        let until = Instant::now() + timeout + SLICE * 5;
+        loop {
+            match receiver.recv_timeout(SLICE) {
+                Ok(seen) => return seen,
+                Err(RecvTimeoutError::Disconnected) => return Err("it ended without an answer".to_owned()),
+                Err(RecvTimeoutError::Timeout) if self.cancelled() => return Err("cancelled".to_owned()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
+                    return Err(format!("no answer within {timeout:?}"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn ask_exec(&self, argv: &[String]) -> Seen {
+        let request = self.request;
+        let command = CommandRequest {
+            argv: argv.to_vec(),
+            program: None,
+            environment: request.environment.clone(),
+            directory: Some(request.directory.clone()),
+            input: Vec::new(),
+            deadline: request.health.timeout,
+            // A probe holds nothing that would need an orderly end.
+            grace: SLICE,
+            keep: EXEC_OUTPUT,
+        };
+        let cancel: &AtomicBool = self.cancel;
+        let (user, group) = (request.user.as_deref(), request.group.as_deref());
+        let finished =
+            self.host.run_as(command, user, group, Some(cancel)).map_err(|error| error.kind.to_string())?;
+        match finished.ended {
+            Ended::Exit(0) => Ok("exit 0".to_owned()),
+            ended => {
+                let output = String::from_utf8_lossy(&finished.output);
+                let said = output.lines().rev().find(|line| !line.trim().is_empty());
+                Err(said.map_or(ended.to_string(), |line| format!("{ended}: {}", line.trim())))
+            }
+        }
+    }
+}
+
+fn name_of(probe: &Probe) -> String {
+    match probe {
+        Probe::Http { url, .. } => format!("GET {url}"),
+        Probe::Tcp { address } => format!("connect to {address}"),
+        Probe::Exec { command } => format!("run `{}`", command.join(" ")),
+        Probe::BeamPing => "BeamPing".to_owned(),
+    }
+}
+
+fn state_of(info: ProcessInfo, run_hash: &str, one_shot: bool) -> RunState {
+    if info.observed.run_hash != run_hash {
+        return RunState::Over(format!("another run of it is there, version {}", info.version));
+    }
+    let last = info.last_exit.unwrap_or_else(|| "no exit was seen".to_owned());
+    match info.observed.status {
+        ProcessStatus::Running { pid } => RunState::Up { pid, restarts: info.restarts, one_shot },
+        ProcessStatus::Backoff { restarts } => {
+            RunState::Down(format!("the program has ended ({last}) and waits for restart {}", restarts + 1))
+        }
+        ProcessStatus::Completed => RunState::Completed,
+        ProcessStatus::Failed(how) => RunState::Over(format!("it has failed: {how}")),
+        ProcessStatus::Stopped => RunState::Over("it was stopped".to_owned()),
+        ProcessStatus::Gone { rebooted: true } => RunState::Over("the host has booted since".to_owned()),
+        ProcessStatus::Gone { rebooted: false } => {
+            RunState::Over(format!("it and its supervisor are gone ({last})"))
+        }
+    }
+}
+
+fn ask_http(url: &str, expect: Option<u16>, body: Option<&str>, timeout: Duration) -> Seen {
+    // A probe asks this very app: no proxy of the environment, no way to elsewhere.
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent("zed-probe")
+        .build()
+        .new_agent();
+    let mut response = agent.get(url).call().map_err(|e| match e {
+        ureq::Error::Timeout(_) => format!("no answer within {timeout:?}"),
+        other => other.to_string(),
+    })?;
+    let status = response.status().as_u16();
+    let fine = expect.map_or(response.status().is_success(), |wanted| wanted == status);
+    if !fine {
+        let wanted = expect.map_or("2xx".to_owned(), |wanted| wanted.to_string());
+        return Err(format!("status {status}, expected {wanted}"));
+    }
+    let Some(wanted) = body else { return Ok(format!("status {status}")) };
+    let mut bytes = Vec::new();
+    let reader = response.body_mut().as_reader();
+    reader.take(MAX_BODY).read_to_end(&mut bytes).map_err(|e| format!("status {status}, then: {e}"))?;
+    if String::from_utf8_lossy(&bytes).contains(wanted) {
+        return Ok(format!("status {status}, the body has `{wanted}`"));
+    }
+    let part = if bytes.len() as u64 == MAX_BODY { "the first 64 KiB of the body" } else { "the body" };
+    Err(format!("status {status}, but {part} has no `{wanted}`"))
+}
+
+fn ask_tcp(address: &str, timeout: Duration) -> Seen {
+    let until = Instant::now() + timeout;
+    let addresses = address.to_socket_addrs().map_err(|e| format!("no such address: {e}"))?;
+    let mut last = "the name has no address".to_owned();
+    for candidate in addresses {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("no answer within {timeout:?}; {last}"));
+        }
+        match TcpStream::connect_timeout(&candidate, left) {
+            Ok(_) => return Ok(format!("connected to {candidate}")),
+            Err(e) => last = format!("{candidate}: {e}"),
+        }
+    }
+    Err(last)
+}

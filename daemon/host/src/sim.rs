@@ -1,0 +1,350 @@
+//! A host in memory, for tests of what stands on [`Host`]: apps have states, calls can be told to fail.
+//!
+//! It keeps the real host's rules: two runs of an app never run at once, a call may be repeated, and what runs goes
+//! on running when the daemon dies. Clones are handles of the same host: keep one, give one to the daemon, drop
+//! that with the daemon, and give another to the next.
+
+use crate::types::HookReport;
+use crate::types::HookRequest;
+use crate::types::Host;
+use crate::types::HostError;
+use crate::types::HostErrorKind;
+use crate::types::ProbeReport;
+use crate::types::ProbeRequest;
+use crate::types::ProcessInfo;
+use crate::types::Start;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use zed_plan::ObservedProcess;
+use zed_plan::ProcessStatus;
+use zed_plan::RunSpec;
+use zed_spec::AppName;
+use zed_spec::Restart;
+
+/// What the probes of a version of an app see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SimProbe {
+    /// Healthy at the first attempt.
+    Healthy,
+    /// Never healthy, for this reason. A one-shot ends with `exit 1`.
+    Unhealthy(String),
+}
+
+/// When the simulated crash of the daemon comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The call fails and changes nothing.
+    Fail,
+    /// The daemon dies before the call has done anything.
+    CrashBefore,
+    /// The daemon dies when the call has done its work.
+    CrashAfter,
+}
+
+#[derive(Debug, Clone)]
+struct SimApp {
+    run: RunSpec,
+    status: ProcessStatus,
+    environment: BTreeMap<String, String>,
+    starts: u32,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    apps: BTreeMap<AppName, SimApp>,
+    probes: BTreeMap<(AppName, String), SimProbe>,
+    failing_hooks: BTreeSet<(AppName, String)>,
+    faults: BTreeMap<u64, Fault>,
+    calls: u64,
+    history: Vec<String>,
+    crashed: bool,
+    next_pid: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct SimHost {
+    world: Arc<Mutex<World>>,
+}
+
+impl SimHost {
+    /// A host on which nothing runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The `n`th mutating call from now (1 is the next) fails and changes nothing.
+    pub fn fail_at(&self, n: u64) {
+        self.fault_at(n, Fault::Fail);
+    }
+
+    /// At the `n`th mutating call from now the daemon dies, before the call has changed anything: from then on
+    /// every call fails until [`Self::revive`].
+    pub fn crash_at(&self, n: u64) {
+        self.fault_at(n, Fault::CrashBefore);
+    }
+
+    /// The same, but the call has done its work.
+    pub fn crash_after(&self, n: u64) {
+        self.fault_at(n, Fault::CrashAfter);
+    }
+
+    fn fault_at(&self, n: u64, fault: Fault) {
+        let mut world = self.world.lock();
+        let at = world.calls + n;
+        world.faults.insert(at, fault);
+    }
+
+    /// The daemon starts again: calls work, and no fault is planned any more.
+    pub fn revive(&self) {
+        let mut world = self.world.lock();
+        world.crashed = false;
+        world.faults.clear();
+    }
+
+    /// True after a simulated crash, until [`Self::revive`].
+    pub fn crashed(&self) -> bool {
+        self.world.lock().crashed
+    }
+
+    /// Mutating calls so far: `start`, `stop`, `forget` and `run_hook`, failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.world.lock().calls
+    }
+
+    /// What was done, oldest first: `start hello 1.0.0`, `stop hello`, `forget hello`, `hook hello PROGRAM`. A
+    /// start or stop that found nothing to do is not in it.
+    pub fn history(&self) -> Vec<String> {
+        self.world.lock().history.clone()
+    }
+
+    /// What the probes of this version see from now on; healthy when nothing is set.
+    pub fn set_probe(&self, app: &AppName, version: &str, probe: SimProbe) {
+        self.world.lock().probes.insert((app.clone(), version.to_owned()), probe);
+    }
+
+    /// Hooks of this app whose program is this one end with `exit 1` from now on.
+    pub fn fail_hook(&self, app: &AppName, program: &str) {
+        self.world.lock().failing_hooks.insert((app.clone(), program.to_owned()));
+    }
+
+    /// What runs now, with its version.
+    pub fn running(&self) -> BTreeMap<AppName, String> {
+        let world = self.world.lock();
+        let up = world.apps.iter().filter(|(_, app)| app.is_up());
+        up.map(|(name, app)| (name.clone(), app.run.version.clone())).collect()
+    }
+
+    /// The environment that an app was started with last.
+    pub fn environment(&self, app: &AppName) -> Option<BTreeMap<String, String>> {
+        self.world.lock().apps.get(app).map(|app| app.environment.clone())
+    }
+
+    /// How often an app was started since it was last forgotten.
+    pub fn starts(&self, app: &AppName) -> u32 {
+        self.world.lock().apps.get(app).map_or(0, |app| app.starts)
+    }
+
+    /// Somebody kills an app and its supervisor.
+    pub fn kill(&self, app: &AppName) {
+        if let Some(app) = self.world.lock().apps.get_mut(app)
+            && app.is_up()
+        {
+            app.status = ProcessStatus::Gone { rebooted: false };
+        }
+    }
+
+    /// An app ends for good, `exit 1` for instance.
+    pub fn end(&self, app: &AppName, how: &str) {
+        if let Some(app) = self.world.lock().apps.get_mut(app)
+            && app.is_up()
+        {
+            app.status = ProcessStatus::Failed(how.to_owned());
+        }
+    }
+
+    /// The host boots: nothing runs any more, the daemon included.
+    pub fn reboot(&self) {
+        let mut world = self.world.lock();
+        for app in world.apps.values_mut().filter(|app| app.is_up()) {
+            app.status = ProcessStatus::Gone { rebooted: true };
+        }
+    }
+
+    /// Counts a mutating call and lets the planned fault happen around it.
+    fn mutate<T>(
+        &self,
+        operation: &'static str,
+        app: &AppName,
+        work: impl FnOnce(&mut World) -> Result<T, HostErrorKind>,
+    ) -> Result<T, HostError> {
+        let failed = |kind| HostError::of(operation, app, kind);
+        let dead = || failed(HostErrorKind::Io("the daemon is dead (simulated crash)".to_owned()));
+        let mut world = self.world.lock();
+        if world.crashed {
+            return Err(dead());
+        }
+        world.calls += 1;
+        let call = world.calls;
+        match world.faults.remove(&call) {
+            None => work(&mut world).map_err(failed),
+            Some(Fault::Fail) => Err(failed(HostErrorKind::Io(format!("simulated failure of call {call}")))),
+            Some(Fault::CrashBefore) => {
+                world.crashed = true;
+                Err(dead())
+            }
+            Some(Fault::CrashAfter) => {
+                // Its outcome is seen by nobody.
+                let _ = work(&mut world);
+                world.crashed = true;
+                Err(dead())
+            }
+        }
+    }
+}
+
+impl SimApp {
+    fn is_up(&self) -> bool {
+        matches!(self.status, ProcessStatus::Running { .. } | ProcessStatus::Backoff { .. })
+    }
+}
+
+impl World {
+    fn start(&mut self, request: &Start) -> Result<(), HostErrorKind> {
+        let name = &request.run.app;
+        let known = self.apps.get(name);
+        if let Some(app) = known
+            && app.is_up()
+        {
+            let same = app.run.run_hash == request.run.run_hash;
+            return if same { Ok(()) } else { Err(HostErrorKind::Busy) };
+        }
+        let starts = known.map_or(0, |app| app.starts) + 1;
+        self.next_pid += 1;
+        let probe = self.probes.get(&(name.clone(), request.run.version.clone()));
+        let status = match (&request.run.restart, probe) {
+            (Restart::Never, Some(SimProbe::Unhealthy(_))) => ProcessStatus::Failed("exit 1".to_owned()),
+            (Restart::Never, _) => ProcessStatus::Completed,
+            _ => ProcessStatus::Running { pid: 1000 + self.next_pid },
+        };
+        self.history.push(format!("start {name} {}", request.run.version));
+        let environment = request.environment.clone();
+        self.apps.insert(name.clone(), SimApp { run: request.run.clone(), status, environment, starts });
+        Ok(())
+    }
+
+    fn stop(&mut self, name: &AppName) {
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if app.is_up() {
+            self.history.push(format!("stop {name}"));
+        }
+        if !matches!(app.status, ProcessStatus::Completed | ProcessStatus::Failed(_)) {
+            app.status = ProcessStatus::Stopped;
+        }
+    }
+
+    fn probe(&self, request: &ProbeRequest) -> Result<String, String> {
+        let app = self.apps.get(&request.app).ok_or("it was never started")?;
+        if app.run.run_hash != request.run_hash {
+            return Err(format!("another run of it is there, version {}", app.run.version));
+        }
+        match &app.status {
+            ProcessStatus::Running { pid } => {
+                match self.probes.get(&(request.app.clone(), app.run.version.clone())) {
+                    Some(SimProbe::Unhealthy(why)) => Err(why.clone()),
+                    Some(SimProbe::Healthy) | None => Ok(format!("pid {pid} runs")),
+                }
+            }
+            ProcessStatus::Completed if request.health.probes.is_empty() => {
+                Ok("completed: exit 0".to_owned())
+            }
+            other => Err(format!("it does not run: {other:?}")),
+        }
+    }
+}
+
+impl Host for SimHost {
+    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError> {
+        let world = self.world.lock();
+        if world.crashed {
+            return Err(HostError {
+                operation: "observe",
+                object: "the host".to_owned(),
+                kind: HostErrorKind::Io("the daemon is dead (simulated crash)".to_owned()),
+                source: None,
+            });
+        }
+        let info = |app: &SimApp| ProcessInfo {
+            observed: ObservedProcess { run_hash: app.run.run_hash.clone(), status: app.status.clone() },
+            version: app.run.version.clone(),
+            since: Some(0),
+            restarts: 0,
+            last_exit: match &app.status {
+                ProcessStatus::Failed(how) => Some(how.clone()),
+                ProcessStatus::Completed => Some("exit 0".to_owned()),
+                _ => None,
+            },
+        };
+        Ok(world.apps.iter().map(|(name, app)| (name.clone(), info(app))).collect())
+    }
+
+    fn start(&self, request: &Start) -> Result<(), HostError> {
+        self.mutate("start", &request.run.app, |world| world.start(request))
+    }
+
+    fn stop(&self, app: &AppName, _grace: Duration) -> Result<(), HostError> {
+        self.mutate("stop", app, |world| {
+            world.stop(app);
+            Ok(())
+        })
+    }
+
+    fn forget(&self, app: &AppName) -> Result<(), HostError> {
+        self.mutate("forget", app, |world| {
+            if world.apps.get(app).is_some_and(SimApp::is_up) {
+                return Err(HostErrorKind::Busy);
+            }
+            if world.apps.remove(app).is_some() {
+                world.history.push(format!("forget {app}"));
+            }
+            Ok(())
+        })
+    }
+
+    fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
+        let world = self.world.lock();
+        let seen = if world.crashed || cancel.load(Ordering::Relaxed) {
+            Err("cancelled".to_owned())
+        } else {
+            world.probe(request)
+        };
+        let healthy = seen.is_ok();
+        let summary = seen.unwrap_or_else(|why| why);
+        let attempts = if healthy { 1 } else { request.health.attempts };
+        let transcript = vec![format!("attempt {attempts}: {summary}")];
+        ProbeReport { healthy, attempts, summary, transcript }
+    }
+
+    fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError> {
+        self.mutate("run a hook of", &request.app, |world| {
+            let program = request.command.first().cloned().unwrap_or_default();
+            world.history.push(format!("hook {} {program}", request.app));
+            let ok = !world.failing_hooks.contains(&(request.app.clone(), program));
+            let ended = if ok { "exit 0" } else { "exit 1" };
+            Ok(HookReport { ended: ended.to_owned(), ok, output: String::new() })
+        })
+    }
+
+    fn log_path(&self, app: &AppName) -> PathBuf {
+        PathBuf::from("/nonexistent").join(app.as_str()).join("log")
+    }
+}
+
+#[cfg(test)]
+mod tests;

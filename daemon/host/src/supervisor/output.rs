@@ -1,0 +1,205 @@
+//! The app's log: its output line by line, and what the supervisor has to say.
+//!
+//! A line is `TIME SOURCE TEXT`: the time in RFC 3339 with milliseconds, UTC; the source `out` (stdout), `err`
+//! (stderr) or `zed` (the supervisor); the text as the app wrote it, only that NUL is written `\0`. Nothing of the
+//! output is dropped, except when the file cannot be written; then a `zed` line says how much.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// A longer line is written in pieces of this size.
+pub(crate) const MAX_LINE: usize = 64 * 1024;
+/// Ends each piece of a line but the last.
+pub(crate) const CONTINUES: &[u8] = b" ...[continues]";
+/// The log is rotated when it has reached this.
+pub(crate) const ROTATE_AT: u64 = 16 << 20;
+/// Old logs kept: `log.1` (the newest) to `log.3`.
+pub(crate) const KEEP: u32 = 3;
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn render_time(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Year, month and day of a number of days since 1970: Howard Hinnant's `civil_from_days`, for days from 1970 on.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Writes one line of the supervisor's own, whoever holds the log open.
+pub(crate) fn note(path: &Path, text: &str) {
+    let line = format!("{} zed {}\n", render_time(SystemTime::now()), text.replace('\n', " "));
+    if let Ok(mut file) = open(path) {
+        // There is nobody to tell.
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// The log of one app.
+pub(crate) struct AppLog {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    rotate_at: u64,
+    buffer: Vec<u8>,
+    /// Bytes that could not be written.
+    lost: u64,
+}
+
+impl AppLog {
+    pub(crate) fn open(path: PathBuf, rotate_at: u64) -> io::Result<Self> {
+        let file = open(&path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path, file, size, rotate_at, buffer: Vec::new(), lost: 0 })
+    }
+
+    /// Adds a line; [`Self::flush`] writes it.
+    pub(crate) fn add(&mut self, time: &str, source: &str, text: &[u8], continues: bool) {
+        self.buffer.extend_from_slice(time.as_bytes());
+        self.buffer.push(b' ');
+        self.buffer.extend_from_slice(source.as_bytes());
+        self.buffer.push(b' ');
+        if text.contains(&0) {
+            for byte in text {
+                match byte {
+                    0 => self.buffer.extend_from_slice(b"\\0"),
+                    other => self.buffer.push(*other),
+                }
+            }
+        } else {
+            self.buffer.extend_from_slice(text);
+        }
+        if continues {
+            self.buffer.extend_from_slice(CONTINUES);
+        }
+        self.buffer.push(b'\n');
+    }
+
+    /// Writes a line of the supervisor's own.
+    pub(crate) fn note(&mut self, text: &str) {
+        let time = render_time(SystemTime::now());
+        self.add(&time, "zed", text.replace('\n', " ").as_bytes(), false);
+        self.flush();
+    }
+
+    /// Writes what was added, and rotates when the file is large enough. The app is never held up by a log that
+    /// cannot be written.
+    pub(crate) fn flush(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        if self.lost > 0 {
+            let text = format!("{} bytes of output were lost: the log could not be written", self.lost);
+            let line = format!("{} zed {text}\n", render_time(SystemTime::now()));
+            if self.file.write_all(line.as_bytes()).is_ok() {
+                self.size += line.len() as u64;
+                self.lost = 0;
+            }
+        }
+        match self.file.write_all(&self.buffer) {
+            Ok(()) => self.size += self.buffer.len() as u64,
+            Err(_) => self.lost += self.buffer.len() as u64,
+        }
+        self.buffer.clear();
+        if self.size >= self.rotate_at {
+            self.rotate();
+        }
+    }
+
+    fn rotate(&mut self) {
+        let numbered = |number: u32| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        for number in (1..KEEP).rev() {
+            // Not there yet, the first times.
+            let _ = std::fs::rename(numbered(number), numbered(number + 1));
+        }
+        // Should the rename or the open fail, the old file is written on and the next flush tries again.
+        if std::fs::rename(&self.path, numbered(1)).is_ok()
+            && let Ok(file) = open(&self.path)
+        {
+            self.file = file;
+            self.size = 0;
+        }
+    }
+}
+
+/// Cuts one stream of an app into lines.
+pub(crate) struct Lines {
+    source: &'static str,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    pub(crate) fn new(source: &'static str) -> Self {
+        Self { source, partial: Vec::new() }
+    }
+
+    /// Takes what was read.
+    pub(crate) fn feed(&mut self, time: &str, mut bytes: &[u8], log: &mut AppLog) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend(time, &bytes[..end], log);
+            let line = std::mem::take(&mut self.partial);
+            log.add(time, self.source, line.strip_suffix(b"\r").unwrap_or(&line), false);
+            self.partial = line;
+            self.partial.clear();
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(time, bytes, log);
+    }
+
+    fn extend(&mut self, time: &str, mut bytes: &[u8], log: &mut AppLog) {
+        while self.partial.len() + bytes.len() > MAX_LINE {
+            let (head, tail) = bytes.split_at(MAX_LINE - self.partial.len());
+            self.partial.extend_from_slice(head);
+            log.add(time, self.source, &self.partial, true);
+            self.partial.clear();
+            bytes = tail;
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    /// True when something was written that is not a whole line.
+    pub(crate) fn has_partial(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Writes the unfinished line. `continues`: more of it may come.
+    pub(crate) fn finish(&mut self, time: &str, continues: bool, log: &mut AppLog) {
+        if self.has_partial() {
+            log.add(time, self.source, &self.partial, continues);
+            self.partial.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

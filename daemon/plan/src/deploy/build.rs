@@ -1,0 +1,515 @@
+//! Decisions become units of steps, each with its undo.
+
+use super::Action;
+use super::Deploy;
+use super::Effective;
+use super::datasets::DatasetChanges;
+use super::datasets::Placed;
+use super::datasets::release_edit;
+use super::datasets_of;
+use super::select::note;
+use crate::naming::branch_path;
+use crate::naming::snapshot_name;
+use crate::plan::PlannedStep;
+use crate::plan::PropEdit;
+use crate::plan::RunSpec;
+use crate::plan::Severity;
+use crate::plan::Step;
+use crate::plan::Unit;
+use crate::props::AppStamp;
+use crate::props::BranchKind;
+use crate::props::Role;
+use crate::props::RunState;
+use crate::props::branch_props;
+use crate::props::created_props;
+use crate::props::name;
+use crate::props::snapshot_stamp;
+use crate::props::stamp_edits;
+use crate::release::artifact_digest;
+use crate::release::has_process;
+use crate::release::release_of;
+use crate::release::run_spec;
+use crate::release::run_spec_of;
+use crate::retention::Retention;
+use crate::retention::prune;
+use crate::time::rfc3339;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use zed_spec::DatasetPath;
+
+/// Name of the unit of datasets that belong to no app alone.
+const DATASETS: &str = "datasets";
+/// TERM to KILL for an app whose record is missing.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The unit that is being built.
+#[derive(Default)]
+struct Draft {
+    steps: Vec<PlannedStep>,
+    /// Restores that belong into the undo of the first step that can write data.
+    restores: Vec<Step>,
+    /// Nodes that are known to be healthy at this point of the unit.
+    probed: BTreeSet<usize>,
+    commit_at: usize,
+}
+
+impl Draft {
+    fn push(&mut self, step: Step, undo: Vec<Step>, why: &str) {
+        self.steps.push(PlannedStep { step, undo, why: why.to_owned() });
+    }
+
+    /// A step that can write data: the first one's undo puts the data back.
+    fn push_writer(&mut self, step: Step, mut undo: Vec<Step>, why: &str) {
+        undo.append(&mut self.restores);
+        self.push(step, undo, why);
+    }
+}
+
+impl<'a> Deploy<'a> {
+    /// All units with something to do.
+    pub(super) fn build(&mut self) -> Vec<Unit> {
+        let components = self.components();
+        let placed = self.place_datasets(&components);
+        let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, root) in components.iter().enumerate() {
+            members.entry(*root).or_default().push(index);
+        }
+        let mut released: BTreeMap<Option<usize>, Vec<&'a DatasetPath>> = BTreeMap::new();
+        let removed_from: BTreeMap<&DatasetPath, usize> = (self.nodes.iter().enumerate())
+            .filter_map(|(index, node)| Some((node.located?.dataset, components[index])))
+            .collect();
+        for path in self.released() {
+            released.entry(removed_from.get(path).copied()).or_default().push(path);
+            let text = format!(
+                "deploy {} no longer declares it: released and kept, with all it holds",
+                self.spec.name
+            );
+            self.notes.push(note(Severity::Info, "released", format!("dataset {path}"), text));
+        }
+        let mut units = Vec::new();
+        let common = self.common_unit(&placed, released.remove(&None).unwrap_or_default());
+        units.extend(common);
+        for (root, mut unit) in members {
+            // Nodes to remove come after the wanted ones; names decide within a unit.
+            unit.sort_by_key(|index| self.nodes[*index].name);
+            let changes = placed.own.get(&root);
+            let released = released.remove(&Some(root)).unwrap_or_default();
+            let draft = self.app_unit(&unit, changes, &released);
+            if draft.steps.is_empty() {
+                continue;
+            }
+            let apps: Vec<_> = unit.iter().map(|index| self.nodes[*index].name.clone()).collect();
+            let after =
+                if self.needs_common(&unit, &placed) { vec![DATASETS.to_owned()] } else { Vec::new() };
+            let mut name = apps.iter().map(zed_spec::AppName::as_str).collect::<Vec<_>>().join("+");
+            if name == DATASETS {
+                name.insert_str(0, "app:");
+            }
+            units.push(Unit { name, apps, after, steps: draft.steps, commit_at: draft.commit_at });
+        }
+        units
+    }
+
+    /// Datasets that belong to no app, or to several units.
+    fn common_unit(&self, placed: &Placed<'a>, released: Vec<&DatasetPath>) -> Option<Unit> {
+        let mut steps = Vec::new();
+        let mut paths: Vec<(&DatasetPath, bool)> =
+            placed.containers.iter().map(|path| (path, true)).collect();
+        paths.extend(placed.common.create.iter().map(|path| (*path, false)));
+        paths.sort();
+        for (path, container) in paths {
+            if container {
+                self.create_container(path, &mut steps);
+            } else {
+                let only = DatasetChanges { create: [path].into(), ..DatasetChanges::default() };
+                self.dataset_steps(&only, &mut steps);
+            }
+        }
+        let DatasetChanges { create: _, edits, why } = &placed.common;
+        let edits = DatasetChanges { create: BTreeSet::new(), edits: edits.clone(), why: why.clone() };
+        self.dataset_steps(&edits, &mut steps);
+        if !released.is_empty() {
+            let deploy = self.spec.name.as_str();
+            let (changes, undo) = released.iter().map(|path| release_edit(path, deploy)).unzip();
+            steps.push(PlannedStep {
+                step: Step::SetProps { changes },
+                undo: vec![Step::SetProps { changes: undo }],
+                why: "no longer declared: released and kept".to_owned(),
+            });
+        }
+        let commit_at = steps.len();
+        let unit = Unit { name: DATASETS.to_owned(), apps: Vec::new(), after: Vec::new(), steps, commit_at };
+        (!unit.steps.is_empty()).then_some(unit)
+    }
+
+    /// True when a dataset of these apps, or one above it, is changed by the common unit.
+    fn needs_common(&self, unit: &[usize], placed: &Placed<'_>) -> bool {
+        if placed.common.is_empty() && placed.containers.is_empty() {
+            return false;
+        }
+        let edited: BTreeSet<&DatasetPath> = placed.common.edits.iter().map(|(edit, _)| &edit.path).collect();
+        let apps = unit.iter().filter_map(|index| self.nodes[*index].app);
+        apps.flat_map(datasets_of).any(|path| {
+            let mut at = Some(path.clone());
+            while let Some(current) = at {
+                if placed.containers.contains(&current)
+                    || placed.common.create.contains(&current)
+                    || edited.contains(&current)
+                {
+                    return true;
+                }
+                at = current.parent();
+            }
+            false
+        })
+    }
+
+    fn app_unit(
+        &mut self,
+        unit: &[usize],
+        changes: Option<&DatasetChanges<'a>>,
+        released: &[&'a DatasetPath],
+    ) -> Draft {
+        let mut draft = Draft::default();
+        let acts = unit.iter().any(|index| self.nodes[*index].action != Action::Leave);
+        let mut snapshot = None;
+        if acts {
+            let order = self.start_order(unit);
+            self.hooks_before(&order, true, &mut draft);
+            self.stop(&order, &mut draft);
+            snapshot = self.snapshot(&order, &mut draft);
+            if let Some(changes) = changes {
+                self.dataset_steps(changes, &mut draft.steps);
+            }
+            self.hooks_before(&order, false, &mut draft);
+            for index in &order {
+                self.start(*index, &order, &mut draft);
+            }
+            self.record(&order, &mut draft);
+        } else if let Some(changes) = changes {
+            self.dataset_steps(changes, &mut draft.steps);
+        }
+        draft.commit_at = draft.steps.len();
+        self.stamp(unit, released, &mut draft);
+        self.forget(unit, &mut draft);
+        self.retain(unit, snapshot.as_ref(), &mut draft);
+        draft
+    }
+
+    /// Hooks before a deploy run before anything changes; those of an app whose dataset is only created now run
+    /// once it is there.
+    fn hooks_before(&self, order: &[usize], existing: bool, draft: &mut Draft) {
+        for index in order {
+            let node = &self.nodes[*index];
+            let (Action::Deploy, Some(effective)) = (node.action, &node.effective) else { continue };
+            if self.world.exists(&effective.app.dataset) != existing {
+                continue;
+            }
+            for command in &effective.app.hooks.before_deploy {
+                let run = Box::new(self.run_of(*index, effective));
+                let step = Step::Hook { kind: "before_deploy".to_owned(), command: command.clone(), run };
+                if existing {
+                    draft.push(step, Vec::new(), "before anything changes");
+                } else {
+                    draft.push_writer(step, Vec::new(), "before the app starts for the first time");
+                }
+            }
+        }
+    }
+
+    /// Removed apps first, then those that are replaced, dependents before what they depend on.
+    fn stop(&mut self, order: &[usize], draft: &mut Draft) {
+        let removed = order.iter().rev().filter(|i| self.nodes[**i].action == Action::Remove);
+        let replaced = order
+            .iter()
+            .rev()
+            .filter(|i| matches!(self.nodes[**i].action, Action::Deploy | Action::Bounce | Action::Start));
+        let all: Vec<usize> = removed.chain(replaced).copied().collect();
+        for index in all {
+            let node = &self.nodes[index];
+            if !self.world.is_alive(node.name) {
+                continue;
+            }
+            let (before, grace) = self.before(index);
+            let undo = match before {
+                Some(run) => vec![Step::StartApp { run: Box::new(run) }],
+                None => {
+                    let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
+                                `echo start` or saving the spec again does";
+                    self.notes.push(note(
+                        Severity::Warning,
+                        "release",
+                        format!("app {}", self.nodes[index].name),
+                        text.to_owned(),
+                    ));
+                    Vec::new()
+                }
+            };
+            let node = &self.nodes[index];
+            draft.push(Step::StopApp { app: node.name.clone(), grace }, undo, &node.why);
+        }
+    }
+
+    /// What runs now, and how long it may take to stop.
+    fn before(&self, index: usize) -> (Option<RunSpec>, Duration) {
+        let node = &self.nodes[index];
+        if let (Action::Bounce, Some(effective)) = (node.action, &node.effective) {
+            return (Some(self.run_of(index, effective)), effective.app.stop_grace);
+        }
+        let release = node.located.and_then(|found| self.input.releases.get(&found.stamp.spec));
+        let grace =
+            release.map(|r| r.definition.stop_grace).or(node.app.map(|app| app.stop_grace)).unwrap_or(GRACE);
+        (release.and_then(|release| run_spec_of(release, self.input.observed).ok()), grace)
+    }
+
+    /// One instant for all data of the apps that are deployed.
+    fn snapshot(&self, order: &[usize], draft: &mut Draft) -> Option<(String, BTreeSet<DatasetPath>)> {
+        let mut set: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
+        let mut contains = None;
+        let mut failed: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
+        for index in order {
+            let node = &self.nodes[*index];
+            let (Action::Deploy, Some(app)) = (node.action, node.app) else { continue };
+            if let Some(stamp) = self.new_stamp(*index) {
+                failed.entry(app.dataset.clone()).or_insert_with(|| failed_stamp(stamp));
+            }
+            let stamp = node.located.map(|found| &found.stamp);
+            contains = contains.or(stamp.map(|stamp| stamp.version.as_str()));
+            for path in datasets_of(app).filter(|path| self.world.exists(path)) {
+                set.entry(path.clone()).or_insert_with(|| {
+                    let mut user = snapshot_stamp(self.world.user(path));
+                    // Another app's home keeps its own stamp.
+                    let is_home = user.contains_key(name::SPEC);
+                    if let Some(stamp) = stamp.filter(|_| *path != app.dataset && !is_home) {
+                        user.insert(name::ROLE.to_owned(), Role::Data.as_str().to_owned());
+                        user.insert(name::DEPLOY.to_owned(), stamp.deploy.to_string());
+                        user.insert(name::APP.to_owned(), stamp.app.to_string());
+                        user.insert(name::VERSION.to_owned(), stamp.version.clone());
+                    }
+                    user
+                });
+            }
+        }
+        if set.is_empty() {
+            return None;
+        }
+        let run = self.input.run;
+        let snapshot = snapshot_name(self.input.now, run, contains);
+        draft.restores = set
+            .keys()
+            .map(|path| Step::Restore {
+                dataset: path.clone(),
+                from: path.clone(),
+                snapshot: snapshot.clone(),
+                branch: branch_path(path, run, ""),
+                user: self.world.user(path).clone(),
+                branch_user: {
+                    let mut user = failed.remove(path).unwrap_or_default();
+                    user.extend(branch_props(path, BranchKind::Failed, run));
+                    user
+                },
+            })
+            .collect();
+        let paths = set.keys().cloned().collect();
+        let why = match contains {
+            Some(version) => format!("keeps {version} as it is now"),
+            None => "keeps what is there now".to_owned(),
+        };
+        draft.push(Step::Snapshot { name: snapshot.clone(), set }, Vec::new(), &why);
+        Some((snapshot, paths))
+    }
+
+    fn run_of(&self, index: usize, effective: &Effective<'_>) -> RunSpec {
+        let name = self.nodes[index].name;
+        run_spec(name, &self.spec.name, &self.host, effective.app, &effective.run_hash)
+    }
+
+    /// Start, probe, and the hooks that come after.
+    fn start(&self, index: usize, order: &[usize], draft: &mut Draft) {
+        let node = &self.nodes[index];
+        let Some(effective) = &node.effective else { return };
+        let starts = matches!(node.action, Action::Deploy | Action::Bounce | Action::Start);
+        if !starts && node.action != Action::Record {
+            return;
+        }
+        let run = self.run_of(index, effective);
+        if starts && has_process(effective.app) {
+            self.probe_dependencies(index, order, draft);
+            let undo = vec![Step::StopApp { app: node.name.clone(), grace: effective.app.stop_grace }];
+            draft.push_writer(Step::StartApp { run: Box::new(run.clone()) }, undo, &node.why);
+        }
+        self.probe(index, effective, "", draft);
+        if node.action != Action::Deploy {
+            return;
+        }
+        for command in &effective.app.hooks.after_deploy {
+            let run = Box::new(run.clone());
+            let step = Step::Hook { kind: "after_deploy".to_owned(), command: command.clone(), run };
+            draft.push_writer(step, Vec::new(), "the app is healthy; a failure rolls back");
+        }
+    }
+
+    /// What an app depends on is healthy when it starts, also where that one was not touched.
+    fn probe_dependencies(&self, index: usize, order: &[usize], draft: &mut Draft) {
+        for dependency in self.depends_on(index) {
+            let Some(other) = order.iter().find(|other| self.nodes[**other].name == dependency) else {
+                continue;
+            };
+            if let (false, Some(effective)) = (draft.probed.contains(other), &self.nodes[*other].effective) {
+                let why = format!("{} depends on it", self.nodes[index].name);
+                self.probe(*other, effective, &why, draft);
+            }
+        }
+    }
+
+    /// Waits until an app is healthy. One without a process and without probes has nothing to wait for.
+    fn probe(&self, index: usize, effective: &Effective<'_>, why: &str, draft: &mut Draft) {
+        if !draft.probed.insert(index)
+            || !has_process(effective.app) && effective.app.health.probes.is_empty()
+        {
+            return;
+        }
+        let run = Box::new(self.run_of(index, effective));
+        let app = self.nodes[index].name.clone();
+        draft.push_writer(Step::Probe { app, health: effective.app.health.clone(), run }, Vec::new(), why);
+    }
+
+    /// Releases are recorded before they are stamped: a stamp never names an unknown one.
+    fn record(&self, order: &[usize], draft: &mut Draft) {
+        for index in order {
+            let node = &self.nodes[*index];
+            let (Action::Deploy | Action::Record, Some(effective)) = (node.action, &node.effective) else {
+                continue;
+            };
+            let release = release_of(node.name, &self.spec.name, effective.app, &effective.spec_hash);
+            let why = "so that it can be started again after a rollback";
+            draft.push(Step::RecordRelease { release: Box::new(release) }, Vec::new(), why);
+        }
+    }
+
+    /// The stamp that an app gets.
+    fn new_stamp(&self, index: usize) -> Option<AppStamp> {
+        let node = &self.nodes[index];
+        let effective = node.effective.as_ref()?;
+        let stamp = AppStamp {
+            app: node.name.clone(),
+            deploy: self.spec.name.clone(),
+            version: effective.app.version.clone(),
+            generation: self.input.declared.generation,
+            run: self.input.run.clone(),
+            spec: effective.spec_hash.clone(),
+            artifact: artifact_digest(effective.app),
+            health: "healthy".to_owned(),
+            deployed_at: rfc3339(self.input.now),
+            state: RunState::Running,
+            held: None,
+            rolled_back_to: None,
+            rolled_back_from: None,
+        };
+        match (node.action, node.located) {
+            (Action::Deploy, _) => Some(stamp),
+            // The same release goes on: who deployed it, and when, stays true.
+            (Action::Record, Some(found)) => Some(AppStamp {
+                run: found.stamp.run.clone(),
+                deployed_at: found.stamp.deployed_at.clone(),
+                ..stamp
+            }),
+            _ => None,
+        }
+    }
+
+    /// The point of no return: all stamps of the unit in one step.
+    fn stamp(&self, unit: &[usize], released: &[&'a DatasetPath], draft: &mut Draft) {
+        let mut gone: BTreeSet<&str> = BTreeSet::new();
+        let mut new: BTreeMap<&DatasetPath, Vec<AppStamp>> = BTreeMap::new();
+        let mut touched: BTreeSet<&DatasetPath> = released.iter().copied().collect();
+        for index in unit {
+            let node = &self.nodes[*index];
+            if let (Action::Remove | Action::Deploy | Action::Record, Some(found)) =
+                (node.action, node.located)
+            {
+                touched.insert(found.dataset);
+                gone.insert(node.name.as_str());
+            }
+            if let (Some(stamp), Some(app)) = (self.new_stamp(*index), node.app) {
+                touched.insert(&app.dataset);
+                gone.insert(node.name.as_str());
+                new.entry(&app.dataset).or_default().push(stamp);
+            }
+        }
+        let mut changes = Vec::new();
+        for path in touched {
+            let mut stamps = self.world.stamps_on(path);
+            stamps.retain(|stamp| !gone.contains(stamp.app.as_str()));
+            stamps.append(&mut new.remove(path).unwrap_or_default());
+            let mut user = if self.world.exists(path) {
+                stamp_edits(self.world.user(path), &stamps)
+            } else {
+                stamp_edits(&created_props(Role::App, Some(&self.spec.name), self.input.run), &stamps)
+            };
+            if released.contains(&path) {
+                user.insert(name::DEPLOY.to_owned(), None);
+            }
+            if !user.is_empty() {
+                changes.push(PropEdit { path: path.clone(), native: BTreeMap::new(), user });
+            }
+        }
+        if !changes.is_empty() {
+            draft.push(Step::SetProps { changes }, Vec::new(), "commit");
+        }
+    }
+
+    fn forget(&self, unit: &[usize], draft: &mut Draft) {
+        for index in unit {
+            let node = &self.nodes[*index];
+            if node.action == Action::Remove && self.input.observed.processes.contains_key(node.name) {
+                draft.push(Step::ForgetApp { app: node.name.clone() }, Vec::new(), &node.why);
+            }
+        }
+    }
+
+    /// Retention, for every dataset of apps that nothing holds.
+    fn retain(&self, unit: &[usize], snapshot: Option<&(String, BTreeSet<DatasetPath>)>, draft: &mut Draft) {
+        let policy = &self.spec.snapshots;
+        if let Some((name, paths)) = snapshot.filter(|_| !policy.before_deploy) {
+            let set = paths.iter().map(|path| (path.clone(), name.clone())).collect();
+            let why = "it was for this deploy only: `before_deploy` is false";
+            draft.push(Step::DestroySnapshots { set }, Vec::new(), why);
+        }
+        let mut needed: BTreeSet<String> = BTreeSet::new();
+        let mut needed_branches: BTreeSet<DatasetPath> = BTreeSet::new();
+        let mut datasets: BTreeSet<&DatasetPath> = BTreeSet::new();
+        for index in unit {
+            let node = &self.nodes[*index];
+            let stays = !matches!(node.action, Action::Deploy | Action::Record | Action::Remove);
+            if let Some(found) = node.located.filter(|_| stays) {
+                needed.extend(found.stamp.rolled_back_to.clone());
+                needed_branches.extend(found.stamp.rolled_back_from.clone());
+            }
+            let held = node.located.is_some_and(|found| stays && found.stamp.held.is_some());
+            if let Some(app) = node.app.filter(|_| !held) {
+                datasets.extend(datasets_of(app));
+            }
+        }
+        let moved = BTreeSet::new();
+        for dataset in datasets {
+            let taken = snapshot.is_some_and(|(_, paths)| paths.contains(dataset));
+            let retention = Retention {
+                dataset,
+                keep: policy.keep,
+                adds_snapshot: taken && policy.before_deploy,
+                adds_branch: false,
+                needed: &needed,
+                needed_branches: &needed_branches,
+                moved: &moved,
+            };
+            prune(self.world, &retention, &mut draft.steps);
+        }
+    }
+}
+
+/// What a branch of failed data says of itself: the release that left it so.
+fn failed_stamp(stamp: AppStamp) -> BTreeMap<String, String> {
+    AppStamp { health: "failed".to_owned(), ..stamp }.render(true)
+}

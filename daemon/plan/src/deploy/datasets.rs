@@ -1,0 +1,268 @@
+//! Datasets: which are created, which properties change, which are released, and in which unit.
+
+use super::Deploy;
+use super::select::WantedDataset;
+use super::select::note;
+use crate::naming::branch_path;
+use crate::plan::PlannedStep;
+use crate::plan::PropEdit;
+use crate::plan::Severity;
+use crate::plan::Step;
+use crate::props::Role;
+use crate::props::created_props;
+use crate::props::is_managed;
+use crate::props::name;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use zed_spec::DatasetPath;
+
+/// Native properties whose value is a number of bytes, 0 for none.
+const SIZES: [&str; 8] = [
+    "quota",
+    "refquota",
+    "reservation",
+    "refreservation",
+    "recordsize",
+    "special_small_blocks",
+    "volblocksize",
+    "volsize",
+];
+
+/// The text in which stores give a native property back.
+fn canonical(property: &str, value: &str) -> String {
+    if !SIZES.contains(&property) {
+        return value.to_owned();
+    }
+    if value == "none" {
+        return "0".to_owned();
+    }
+    value
+        .parse::<u64>()
+        .ok()
+        .or_else(|| zed_spec::parse_size(value).ok())
+        .map_or_else(|| value.to_owned(), |bytes| bytes.to_string())
+}
+
+/// The native properties that the spec asks for.
+fn native_of(wanted: &WantedDataset<'_>) -> BTreeMap<String, String> {
+    let Some(dataset) = wanted.declared else { return BTreeMap::new() };
+    let zed_spec::Dataset { compression, quota, recordsize, mountpoint, atime, on: _, properties } = dataset;
+    let mut native: BTreeMap<String, String> =
+        properties.iter().map(|(key, value)| (key.clone(), canonical(key, value))).collect();
+    let mut put = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            native.insert(key.to_owned(), value);
+        }
+    };
+    put("compression", compression.clone());
+    put("quota", quota.map(|bytes| bytes.to_string()));
+    put("recordsize", recordsize.map(|bytes| bytes.to_string()));
+    put("mountpoint", mountpoint.clone());
+    put("atime", atime.map(|on| if on { "on" } else { "off" }.to_owned()));
+    native
+}
+
+/// Changes of a unit's datasets, before they become steps.
+#[derive(Default)]
+pub(super) struct DatasetChanges<'a> {
+    /// Datasets to create, parents first.
+    pub(super) create: BTreeSet<&'a DatasetPath>,
+    /// Property changes with what takes them back.
+    pub(super) edits: Vec<(PropEdit, PropEdit)>,
+    /// Why, one for each edit.
+    pub(super) why: Vec<String>,
+}
+
+impl DatasetChanges<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.edits.is_empty()
+    }
+}
+
+/// Where datasets are changed.
+pub(super) struct Placed<'a> {
+    /// In the unit `datasets`.
+    pub(super) common: DatasetChanges<'a>,
+    /// Parents that nobody declared.
+    pub(super) containers: BTreeSet<DatasetPath>,
+    /// With the apps of a component.
+    pub(super) own: BTreeMap<usize, DatasetChanges<'a>>,
+}
+
+impl<'a> Deploy<'a> {
+    /// Sorts every wanted dataset's changes into units.
+    pub(super) fn place_datasets(&mut self, components: &[usize]) -> Placed<'a> {
+        let mut placed =
+            Placed { common: DatasetChanges::default(), containers: BTreeSet::new(), own: BTreeMap::new() };
+        let mut absent: BTreeMap<&'a DatasetPath, Option<usize>> = BTreeMap::new();
+        let mut drifted = Vec::new();
+        for (path, wanted) in &self.wanted {
+            let owner = wanted.users.first().map(|user| components[*user]);
+            let Some(found) = self.world.observed.datasets.get(*path) else {
+                absent.insert(path, owner);
+                continue;
+            };
+            if found.mountpoint.is_some() && !found.mounted {
+                drifted.push(*path);
+            }
+            if let Some((edit, undo, why)) = self.edit(path, wanted) {
+                let changes = match owner {
+                    Some(owner) => placed.own.entry(owner).or_default(),
+                    None => &mut placed.common,
+                };
+                changes.edits.push((edit, undo));
+                changes.why.push(why);
+            }
+        }
+        for path in drifted {
+            let text = "it should be mounted and is not: `zfs mount` says why".to_owned();
+            self.notes.push(note(Severity::Warning, "drift", format!("dataset {path}"), text));
+        }
+        self.place_absent(absent, &mut placed);
+        placed
+    }
+
+    /// A dataset that another unit's dataset lies below is created before both.
+    fn place_absent(&self, mut absent: BTreeMap<&'a DatasetPath, Option<usize>>, placed: &mut Placed<'a>) {
+        let mut shared: Vec<&'a DatasetPath> = Vec::new();
+        for (path, owner) in &absent {
+            let mut at = path.parent();
+            while let Some(parent) = at.filter(|parent| !self.world.exists(parent)) {
+                match absent.get_key_value(&parent) {
+                    Some((key, above)) if above != owner => shared.push(key),
+                    Some(_) => {}
+                    None => {
+                        placed.containers.insert(parent.clone());
+                    }
+                }
+                at = parent.parent();
+            }
+        }
+        // What lies above a shared one is then shared, too: parents are created before children.
+        for path in shared {
+            let mut at = Some(path.clone());
+            while let Some(current) = at {
+                if let Some(owner) = absent.get_mut(&current) {
+                    *owner = None;
+                }
+                at = current.parent();
+            }
+        }
+        // A container is created in the common unit, so what is declared above one has to be there, too.
+        for container in &placed.containers {
+            let mut at = container.parent();
+            while let Some(current) = at {
+                if let Some(owner) = absent.get_mut(&current) {
+                    *owner = None;
+                }
+                at = current.parent();
+            }
+        }
+        for (path, owner) in absent {
+            match owner {
+                Some(owner) => placed.own.entry(owner).or_default().create.insert(path),
+                None => placed.common.create.insert(path),
+            };
+        }
+    }
+
+    /// What has to change on a dataset that is there.
+    fn edit(&self, path: &DatasetPath, wanted: &WantedDataset<'_>) -> Option<(PropEdit, PropEdit, String)> {
+        let found = self.world.observed.datasets.get(path)?;
+        let mut native = BTreeMap::new();
+        if wanted.declared.is_some() {
+            native = native_of(wanted);
+            native.retain(|key, value| match found.native.get(key) {
+                Some(present) => present != value,
+                None => !(value == "0" && SIZES.contains(&key.as_str())),
+            });
+        }
+        let mut user = BTreeMap::new();
+        // What zed did not create is used as it is, without a mark.
+        if is_managed(&found.user) {
+            let owner = (name::DEPLOY, self.spec.name.as_str());
+            for (key, value) in [owner, (name::ROLE, wanted.role.as_str())] {
+                if found.user.get(key).is_none_or(|present| present != value) {
+                    user.insert(key.to_owned(), value.to_owned());
+                }
+            }
+        }
+        if native.is_empty() && user.is_empty() {
+            return None;
+        }
+        let why = if native.is_empty() { "taken over by this deploy" } else { "the spec asks for it" };
+        let before = |keys: &BTreeMap<String, String>, present: &BTreeMap<String, String>| {
+            keys.keys().map(|key| (key.clone(), present.get(key).cloned())).collect::<BTreeMap<_, _>>()
+        };
+        let undo = PropEdit {
+            path: path.clone(),
+            native: before(&native, &found.native),
+            user: before(&user, &found.user),
+        };
+        let some =
+            |changes: BTreeMap<String, String>| changes.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        Some((PropEdit { path: path.clone(), native: some(native), user: some(user) }, undo, why.to_owned()))
+    }
+
+    /// Creation of a wanted dataset.
+    fn create(&self, path: &DatasetPath, out: &mut Vec<PlannedStep>) {
+        let Some(wanted) = self.wanted.get(path) else { return };
+        let user = created_props(wanted.role, Some(&self.spec.name), self.input.run);
+        self.push_create(path, native_of(wanted), user, "it is declared and not there", out);
+    }
+
+    /// Creation of a parent that nobody declared. It belongs to no deploy: others may come below it.
+    pub(super) fn create_container(&self, path: &DatasetPath, out: &mut Vec<PlannedStep>) {
+        let user = created_props(Role::Container, None, self.input.run);
+        self.push_create(path, BTreeMap::new(), user, "a parent of what is declared", out);
+    }
+
+    fn push_create(
+        &self,
+        path: &DatasetPath,
+        native: BTreeMap<String, String>,
+        user: BTreeMap<String, String>,
+        why: &str,
+        out: &mut Vec<PlannedStep>,
+    ) {
+        let branch = branch_path(path, self.input.run, "");
+        out.push(PlannedStep {
+            step: Step::CreateDataset { path: path.clone(), native, user },
+            undo: vec![Step::Retire { dataset: path.clone(), branch }],
+            why: why.to_owned(),
+        });
+    }
+
+    /// Steps that make these changes.
+    pub(super) fn dataset_steps(&self, changes: &DatasetChanges<'_>, out: &mut Vec<PlannedStep>) {
+        for path in &changes.create {
+            self.create(path, out);
+        }
+        if changes.edits.is_empty() {
+            return;
+        }
+        let (edits, undo) = changes.edits.iter().cloned().unzip();
+        let why: BTreeSet<&str> = changes.why.iter().map(String::as_str).collect();
+        out.push(PlannedStep {
+            step: Step::SetProps { changes: edits },
+            undo: vec![Step::SetProps { changes: undo }],
+            why: why.into_iter().collect::<Vec<_>>().join("; "),
+        });
+    }
+
+    /// Datasets that this deploy had and no longer declares.
+    pub(super) fn released(&self) -> Vec<&'a DatasetPath> {
+        let stamped = self.world.by_deploy.get(self.spec.name.as_str());
+        stamped.into_iter().flatten().copied().filter(|path| !self.wanted.contains_key(*path)).collect()
+    }
+}
+
+/// The edit that releases a dataset, and what takes it back.
+pub(super) fn release_edit(path: &DatasetPath, deploy: &str) -> (PropEdit, PropEdit) {
+    let edit = |value: Option<&str>| PropEdit {
+        path: path.clone(),
+        native: BTreeMap::new(),
+        user: BTreeMap::from([(name::DEPLOY.to_owned(), value.map(str::to_owned))]),
+    };
+    (edit(None), edit(Some(deploy)))
+}

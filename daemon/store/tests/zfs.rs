@@ -1,0 +1,20 @@
+//! The store on real OpenZFS: the conformance suite, and what only ZFS can show.
+//!
+//! Needs a pool: `ZED_TEST_POOL` names it. `cargo xtask zfs test` runs this where there is one.
+
+#![cfg(feature = "zfs")]
+#![expect(clippy::disallowed_methods, reason = "tests look at ZFS with its own programs")]
+
+#[path = "zfs/support.rs"]
+mod support;
+
+use support::Pool;
+use zed_store::conformance;
+
+#[test]
+fn conformance_suite() {
+    for (name, case) in conformance::cases() {
+        eprintln!("conformance: {name}");
+        case(&mut Pool::new());
+    }
+}

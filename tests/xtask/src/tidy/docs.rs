@@ -1,0 +1,129 @@
+//! Documents tell the truth: links lead somewhere, specs in them are real and parse, the code map is whole.
+
+use super::Finding;
+use super::Tree;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in tree.with_extension("md") {
+        links(tree, path, text, findings);
+        example_paths(tree, path, text, findings);
+    }
+    code_map(tree, findings);
+    adrs(tree, findings);
+}
+
+/// `[text](target)`: a target without a scheme is a file of this repository, and an anchor one of its headings.
+fn links(tree: &Tree, path: &str, text: &str, findings: &mut Vec<Finding>) {
+    for (number, line) in prose(text) {
+        for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let full = if file.is_empty() { path.to_owned() } else { resolve(path, file) };
+            let message = if !exists(tree, &full) {
+                format!("`{target}` leads to {full}, which is not there")
+            } else if !anchor.is_empty()
+                && tree.files.get(&full).is_some_and(|t| !headings(t).any(|h| h == anchor))
+            {
+                format!("`{target}`: {full} has no heading with that anchor")
+            } else {
+                continue;
+            };
+            findings.push(Finding { path: path.into(), line: number, rule: "links", message });
+        }
+    }
+}
+
+/// Every `specs/examples/NAME.ron` that a document names is a file.
+fn example_paths(tree: &Tree, path: &str, text: &str, findings: &mut Vec<Finding>) {
+    for (number, line) in (1..).zip(text.lines()) {
+        for (at, _) in line.match_indices("specs/examples/") {
+            let name = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+            let end = line[at..].find(|c| !name(c)).map_or(line.len(), |n| at + n);
+            let named = line[at..end].trim_end_matches('.');
+            if Path::new(named).extension().is_some_and(|e| e == "ron") && !tree.files.contains_key(named) {
+                findings.push(Finding {
+                    path: path.into(),
+                    line: number,
+                    rule: "examples-in-docs",
+                    message: format!("{named} is not there"),
+                });
+            }
+        }
+    }
+}
+
+/// ARCHITECTURE names every crate, by name and by folder.
+fn code_map(tree: &Tree, findings: &mut Vec<Finding>) {
+    const MAP: &str = "docs/ARCHITECTURE.md";
+    let Some(map) = tree.files.get(MAP) else { return };
+    for (path, manifest) in tree.files.iter().filter(|(p, _)| p.ends_with("/Cargo.toml")) {
+        let name = manifest.lines().find_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"'));
+        let folder = path.trim_end_matches("Cargo.toml");
+        for wanted in [name.unwrap_or_default(), folder] {
+            if !map.contains(&format!("`{wanted}`")) {
+                let message = format!("does not name `{wanted}` ({path})");
+                findings.push(Finding { path: MAP.into(), line: 0, rule: "code-map", message });
+            }
+        }
+    }
+}
+
+/// Every decision has the same four parts and at most 60 lines.
+fn adrs(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (path, text) in tree.files.iter().filter(|(p, _)| p.starts_with("docs/adr/") && p.ends_with(".md")) {
+        for part in ["## Status", "## Context", "## Decision", "## Consequences"] {
+            if !text.lines().any(|l| l.trim_end() == part) {
+                let message = format!("has no `{part}`");
+                findings.push(Finding { path: path.clone(), line: 0, rule: "adr", message });
+            }
+        }
+    }
+}
+
+/// Lines outside code blocks.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut inside = false;
+    (1..).zip(text.lines()).filter(move |(_, line)| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !inside && !fence && !line.starts_with("    ")
+    })
+}
+
+/// Anchors of a document's headings, as code hosts make them.
+fn headings(text: &str) -> impl Iterator<Item = String> {
+    prose(text).filter_map(|(_, line)| {
+        let title = line.trim_start_matches('#');
+        let is_heading = title.len() < line.len() && title.starts_with(' ');
+        is_heading.then(|| {
+            let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().to_lowercase().replace(' ', "-")
+        })
+    })
+}
+
+/// `target` as seen from the file `from`, without `.` and `..`.
+fn resolve(from: &str, target: &str) -> String {
+    let mut full = PathBuf::from(from);
+    full.pop();
+    for part in Path::new(target).components() {
+        match part {
+            Component::ParentDir => {
+                full.pop();
+            }
+            Component::Normal(name) => full.push(name),
+            _ => {}
+        }
+    }
+    full.to_string_lossy().into_owned()
+}
+
+fn exists(tree: &Tree, path: &str) -> bool {
+    let folder = format!("{}/", path.trim_end_matches('/'));
+    path.is_empty() || tree.paths.iter().any(|p| p == path || p.starts_with(&folder))
+}

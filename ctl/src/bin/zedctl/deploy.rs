@@ -48,16 +48,13 @@ impl SpecFile {
         Ok(Self { name: name.to_owned(), file, text })
     }
 
-    /// Saves it into a folder of the tree. A spec that is not understood is told with its diagnostics.
+    /// Saves it into a folder of the tree. One that is not understood is refused with its diagnostics, and
+    /// what was there before stays.
     fn save(&self, tree: &dyn Tree, folder: &str) -> Result<(), CtlError> {
-        let Err(error) = tree.save(folder, &self.file, &self.text) else { return Ok(()) };
-        if error.code != Code::BadSpec {
-            return Err(error);
-        }
-        match tree.read(&format!("{folder}/{}.errors", self.name)) {
-            Ok(errors) if !errors.trim().is_empty() => Err(rejected(&self.name, &errors)),
-            _ => Err(error),
-        }
+        tree.save(folder, &self.file, &self.text).map_err(|error| match error.code {
+            Code::BadSpec => rejected(&self.name, &error.message),
+            _ => error,
+        })
     }
 }
 

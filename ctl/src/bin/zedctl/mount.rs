@@ -14,6 +14,9 @@ use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::path::PathBuf;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
@@ -36,9 +39,13 @@ impl Mount {
         io_error(operation, &self.root.join(path).display().to_string(), error)
     }
 
-    /// What the file `error` says about a refused write, else the system's words.
+    /// What the file `error` in the verb file's folder says about a refused write, else the system's words.
     fn refusal(&self, operation: &str, path: &str, error: &io::Error) -> CtlError {
-        let told = fs::read_to_string(self.root.join(error_file(path))).unwrap_or_default();
+        self.told_in(&error_file(path), operation, path, error)
+    }
+
+    fn told_in(&self, error_file: &str, operation: &str, path: &str, error: &io::Error) -> CtlError {
+        let told = fs::read_to_string(self.root.join(error_file)).unwrap_or_default();
         if told.trim().is_empty() || error.kind() == io::ErrorKind::NotFound {
             return self.error(operation, path, error);
         }
@@ -117,27 +124,39 @@ impl Tree for Mount {
 
     fn save(&self, folder: &str, file: &str, text: &[u8]) -> Result<(), CtlError> {
         let target = format!("{folder}/{file}");
-        let scratch = format!("{folder}/.zedctl-{}-{file}", std::process::id());
-        let (from, to) = (self.root.join(&scratch), self.root.join(&target));
+        let scratch = format!(".zedctl-{}-{file}", std::process::id());
+        let (from, to) = (self.root.join(folder).join(&scratch), self.root.join(&target));
         let placed = write_synced(&from, text).and_then(|()| fs::rename(&from, &to));
         placed.map_err(|error| {
             // What is left is scratch, which is never applied; the error that matters is the first one.
             let _ = fs::remove_file(&from);
-            self.error("save", &target, &error)
+            // The diagnostics of a spec that was refused: what it would have replaced is still there, and
+            // `NAME.errors` speaks of that.
+            if code_of(&error) != Code::BadSpec {
+                return self.error("save", &target, &error);
+            }
+            let mut told = self.told_in("error", "save", &target, &error);
+            // Nobody has to know the name it had on the way.
+            if let Some(rest) = told.message.strip_prefix(&format!("{scratch} cannot become {file}: ")) {
+                told.message = rest.to_owned();
+            }
+            told
         })
     }
 
     fn stream(&self, path: &str, tail: Option<usize>, follow: bool, sink: Sink<'_>) -> Result<(), CtlError> {
         let failed = |error: io::Error| self.error("read", path, &error);
         let full = self.root.join(path);
-        let mut file = fs::File::open(&full).map_err(failed)?;
+        let mut file = open_stream(&full, follow).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        let mut at = Self::tail_offset(&mut file, length, tail).map_err(failed)?;
+        let at = Self::tail_offset(&mut file, length, tail).map_err(failed)?;
         file.seek(SeekFrom::Start(at)).map_err(failed)?;
         if !follow {
             let mut bytes = Vec::new();
-            // A stream blocks at its end: no more is read than there was.
-            file.take(length - at).read_to_end(&mut bytes).map_err(failed)?;
+            match file.take(length - at).read_to_end(&mut bytes) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(failed(error)),
+                _ => {}
+            }
             return last_lines(&String::from_utf8_lossy(&bytes), None).try_for_each(sink);
         }
         let mut lines = Lines::default();
@@ -150,24 +169,36 @@ impl Tree for Mount {
             };
             if count == 0 {
                 std::thread::sleep(POLL);
-                // The file was rotated away: go on with the one that took its place.
-                if fs::metadata(&full).is_ok_and(|now| now.len() < at) {
-                    file = fs::File::open(&full).map_err(failed)?;
-                    at = 0;
+                // A plain file was rotated away: go on with the one that took its place. The daemon's streams
+                // do that by themselves and keep their inode.
+                let inode = |file: fs::Metadata| file.ino();
+                if fs::metadata(&full)
+                    .is_ok_and(|now| file.metadata().is_ok_and(|old| inode(now) != inode(old)))
+                {
+                    file = open_stream(&full, follow).map_err(failed)?;
                 }
                 continue;
             }
-            at += count as u64;
             lines.push(buffer.get(..count).unwrap_or_default(), sink)?;
         }
     }
+}
+
+/// A stream blocks at its end; when only what is there is wanted, it must not.
+fn open_stream(path: &Path, follow: bool) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    if !follow {
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.open(path)
 }
 
 fn is_late(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
 }
 
-fn write_synced(path: &std::path::Path, text: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text)?;
     file.sync_all()

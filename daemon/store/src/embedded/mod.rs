@@ -173,11 +173,10 @@ impl EmbeddedStore {
             self.discard(&plan);
             return Err(failed(failure));
         }
-        writer.pending.drop.extend(&plan.change.drop);
-        writer.pending.unlink.append(&mut plan.change.unlink);
-        let touched = self.index.write().apply(plan.change);
-        writer.pending.settle.extend(touched);
-        let carried_out = self.carry_out(&mut writer);
+        let unlink = std::mem::take(&mut plan.change.unlink);
+        let drop = std::mem::take(&mut plan.change.drop);
+        let settle = self.index.write().apply(plan.change);
+        let carried_out = self.carry_out_and_keep(&mut writer, Pending { settle, unlink, drop });
         self.rewrite_if_needed(&mut writer);
         carried_out.map_err(failed)
     }
@@ -251,10 +250,9 @@ impl EmbeddedStore {
     }
 
     /// Brings the folders in line with what is committed. What fails stays pending, does not keep the rest from
-    /// being done, and is tried again by the next change and by the next start. Gives the first failure.
-    fn carry_out(&self, writer: &mut Writer) -> Result<(), Failure> {
+    /// being done. Gives the first failure.
+    fn carry_out(&self, pending: &mut Pending) -> Result<(), Failure> {
         let mut failures = Vec::new();
-        let pending = &mut writer.pending;
         pending
             .unlink
             .retain(|place| keep_failed(self.folders.unlink_place(place, &self.steps), &mut failures));
@@ -280,9 +278,18 @@ impl EmbeddedStore {
         }
     }
 
+    /// What fails of this is tried again by the next change and by the next start.
+    fn carry_out_and_keep(&self, writer: &mut Writer, mut pending: Pending) -> Result<(), Failure> {
+        let carried_out = self.carry_out(&mut pending);
+        writer.pending.settle.append(&mut pending.settle);
+        writer.pending.unlink.append(&mut pending.unlink);
+        writer.pending.drop.append(&mut pending.drop);
+        carried_out
+    }
+
     /// Tries again what an earlier change left, which is not the concern of this one.
     fn carry_out_leftovers(&self, writer: &mut Writer) -> Result<(), Failure> {
-        if let Err(failure) = self.carry_out(writer) {
+        if let Err(failure) = self.carry_out(&mut writer.pending) {
             self.steps.alive()?;
             tracing::warn!(%failure, cause = %failure.source, "an earlier change is still not carried out");
         }
@@ -408,8 +415,9 @@ impl Store for EmbeddedStore {
             return Err(refuse("mount", dataset, StoreErrorKind::NotFound));
         }
         self.carry_out_leftovers(&mut writer).map_err(failed)?;
-        writer.pending.settle.insert(dataset.clone());
-        self.carry_out(&mut writer).map_err(failed)
+        writer.pending.settle.remove(dataset);
+        let pending = Pending { settle: BTreeSet::from([dataset.clone()]), ..Pending::default() };
+        self.carry_out_and_keep(&mut writer, pending).map_err(failed)
     }
 }
 

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use script::Script;
 use script::Verdict;
 use state::State;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use zed_spec::DatasetPath;
 
@@ -94,6 +95,11 @@ impl SimStore {
     /// A file of a dataset, mounted or not; `None` when it is not there.
     pub fn read_file(&self, dataset: &DatasetPath, name: &str) -> Option<Vec<u8>> {
         self.shared.lock().state.file(dataset, name)
+    }
+
+    /// Every file of a dataset, text read leniently.
+    pub fn all_files(&self, dataset: &DatasetPath) -> BTreeMap<String, String> {
+        self.shared.lock().state.all_files(dataset)
     }
 
     /// A file as it was when a snapshot was taken.

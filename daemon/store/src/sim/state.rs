@@ -169,6 +169,14 @@ impl State {
         self.datasets.get(dataset)?.files.get(name).cloned()
     }
 
+    pub(super) fn all_files(&self, dataset: &DatasetPath) -> BTreeMap<String, String> {
+        let files = self.datasets.get(dataset).map(|d| d.files.clone()).unwrap_or_default();
+        files
+            .iter()
+            .map(|(name, content)| (name.clone(), String::from_utf8_lossy(content).into_owned()))
+            .collect()
+    }
+
     pub(super) fn file_of_snapshot(&self, snapshot: &SnapshotRef, name: &str) -> Option<Vec<u8>> {
         let of = self.datasets.get(&snapshot.dataset)?;
         of.snapshots.iter().find(|s| s.name == snapshot.name)?.files.get(name).cloned()

@@ -3,7 +3,6 @@
 use super::*;
 use crate::conformance::Fixture;
 use crate::conformance::run_all;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 struct SimFixture(SimStore);

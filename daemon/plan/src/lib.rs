@@ -11,6 +11,8 @@ mod naming;
 mod observed;
 mod placement;
 mod plan;
+#[cfg(test)]
+mod properties;
 pub mod props;
 mod release;
 mod render;

@@ -14,6 +14,7 @@ use crate::plan::PropEdit;
 use crate::plan::Release;
 use crate::plan::RunId;
 use crate::plan::Step;
+use crate::plan::Unit;
 use crate::rollback::RollbackError;
 use crate::rollback::RollbackInput;
 use crate::rollback::RollbackTarget;
@@ -81,6 +82,11 @@ pub(crate) struct TestWorld {
     pub(crate) generation: u64,
     pub(crate) txg: u64,
     pub(crate) heal: bool,
+    /// Datasets that processes run in.
+    pub(crate) homes: BTreeMap<AppName, DatasetPath>,
+    /// Whether starts and hooks write into their dataset.
+    pub(crate) writes: bool,
+    pub(crate) keep: u32,
 }
 
 impl TestWorld {
@@ -101,6 +107,9 @@ impl TestWorld {
             generation: 0,
             txg: 0,
             heal: false,
+            homes: BTreeMap::new(),
+            writes: true,
+            keep: 5,
         }
     }
 
@@ -152,7 +161,7 @@ impl TestWorld {
             run: &run,
             now: self.now,
             generation_held: self.generation,
-            keep: Some(5),
+            keep: Some(self.keep),
         })
     }
 
@@ -174,19 +183,19 @@ impl TestWorld {
         }
     }
 
-    pub(crate) fn run_prefix(&mut self, plan: &Plan, unit: usize, steps: usize) {
-        for step in &plan.units[unit].steps[..steps] {
-            self.apply(&step.step);
+    /// Runs the first `steps` steps of a unit, of which the last `begun` are only begun, and takes them back.
+    pub(crate) fn fail(&mut self, unit: &Unit, steps: usize, begun: usize) {
+        for planned in &unit.steps[..steps - begun] {
+            self.apply(&planned.step);
         }
-    }
-
-    /// Takes the first `steps` steps of a unit back.
-    pub(crate) fn undo(&mut self, plan: &Plan, unit: usize, steps: usize) {
-        for step in plan.units[unit].steps[..steps].iter().rev() {
-            for undo in &step.undo {
+        self.writes = false;
+        for planned in unit.steps[..steps].iter().rev() {
+            // Twice: an undo may be repeated.
+            for undo in planned.undo.iter().chain(&planned.undo) {
                 self.apply(undo);
             }
         }
+        self.writes = true;
     }
 
     /// Executes one step, with the rules of a real store and a real host.
@@ -217,10 +226,15 @@ impl TestWorld {
                 }
                 let found = self.observed.datasets.get(&run.dataset);
                 assert!(found.is_some(), "{} starts without its dataset {}", run.app, run.dataset);
-                self.content
-                    .get_mut(run.dataset.as_str())
-                    .unwrap()
-                    .push(format!("{} {}", run.app, run.version));
+                if self.writes {
+                    let line = format!("{} {} {}", run.app, run.version, &run.run_hash[..8]);
+                    let home = self.content.get_mut(run.dataset.as_str()).unwrap();
+                    // The same run goes on where it was; only another one changes data.
+                    if !home.contains(&line) {
+                        home.push(line);
+                    }
+                }
+                self.homes.insert(run.app.clone(), run.dataset.clone());
                 let status = match run.restart {
                     Restart::Never => ProcessStatus::Completed,
                     _ => ProcessStatus::Running { pid: 100 },
@@ -359,8 +373,8 @@ impl TestWorld {
             .processes
             .iter()
             .filter(|(name, process)| {
-                let home = self.releases.values().find(|r| r.app == **name).map(|r| &r.definition.dataset);
-                matches!(process.status, ProcessStatus::Running { .. }) && home == Some(dataset)
+                matches!(process.status, ProcessStatus::Running { .. })
+                    && self.homes.get(*name) == Some(dataset)
             })
             .map(|(name, _)| name)
             .collect();

@@ -95,7 +95,7 @@ impl<'a> Deploy<'a> {
             unit.sort_by_key(|index| self.nodes[*index].name);
             let changes = placed.own.get(&root);
             let released = released.remove(&Some(root)).unwrap_or_default();
-            let draft = self.app_unit(&unit, changes, &released);
+            let draft = self.app_unit(&unit, changes, &placed.common.create, &released);
             if draft.steps.is_empty() {
                 continue;
             }
@@ -169,6 +169,7 @@ impl<'a> Deploy<'a> {
         &mut self,
         unit: &[usize],
         changes: Option<&DatasetChanges<'a>>,
+        common: &BTreeSet<&'a DatasetPath>,
         released: &[&'a DatasetPath],
     ) -> Draft {
         let mut draft = Draft::default();
@@ -178,7 +179,7 @@ impl<'a> Deploy<'a> {
             let order = self.start_order(unit);
             self.hooks_before(&order, true, &mut draft);
             self.stop(&order, &mut draft);
-            snapshot = self.snapshot(&order, &mut draft);
+            snapshot = self.snapshot(&order, common, &mut draft);
             if let Some(changes) = changes {
                 self.dataset_steps(changes, &mut draft.steps);
             }
@@ -263,11 +264,18 @@ impl<'a> Deploy<'a> {
         (release.and_then(|release| run_spec_of(release, self.input.observed).ok()), grace)
     }
 
-    /// One instant for all data of the apps that are deployed.
-    fn snapshot(&self, order: &[usize], draft: &mut Draft) -> Option<(String, BTreeSet<DatasetPath>)> {
+    /// One instant for all data of the apps that are deployed. A dataset that the unit before this one creates
+    /// is among them: it will be there, and an undo has to empty it.
+    fn snapshot(
+        &self,
+        order: &[usize],
+        common: &BTreeSet<&'a DatasetPath>,
+        draft: &mut Draft,
+    ) -> Option<(String, BTreeSet<DatasetPath>)> {
+        let mut users: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
         let mut set: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
-        let mut contains = None;
         let mut failed: BTreeMap<DatasetPath, BTreeMap<String, String>> = BTreeMap::new();
+        let mut contains = None;
         for index in order {
             let node = &self.nodes[*index];
             let (Action::Deploy, Some(app)) = (node.action, node.app) else { continue };
@@ -276,19 +284,16 @@ impl<'a> Deploy<'a> {
             }
             let stamp = node.located.map(|found| &found.stamp);
             contains = contains.or(stamp.map(|stamp| stamp.version.as_str()));
-            for path in datasets_of(app).filter(|path| self.world.exists(path)) {
-                set.entry(path.clone()).or_insert_with(|| {
-                    let mut user = snapshot_stamp(self.world.user(path));
-                    // Another app's home keeps its own stamp.
-                    let is_home = user.contains_key(name::SPEC);
-                    if let Some(stamp) = stamp.filter(|_| *path != app.dataset && !is_home) {
-                        user.insert(name::ROLE.to_owned(), Role::Data.as_str().to_owned());
-                        user.insert(name::DEPLOY.to_owned(), stamp.deploy.to_string());
-                        user.insert(name::APP.to_owned(), stamp.app.to_string());
-                        user.insert(name::VERSION.to_owned(), stamp.version.clone());
+            for path in datasets_of(app) {
+                let user = match self.wanted.get(path) {
+                    _ if self.world.exists(path) => self.world.user(path).clone(),
+                    Some(wanted) if common.contains(path) => {
+                        created_props(wanted.role, Some(&self.spec.name), self.input.run)
                     }
-                    user
-                });
+                    _ => continue,
+                };
+                set.entry(path.clone()).or_insert_with(|| stamp_of_data(&user, stamp, *path == app.dataset));
+                users.insert(path.clone(), user);
             }
         }
         if set.is_empty() {
@@ -296,19 +301,20 @@ impl<'a> Deploy<'a> {
         }
         let run = self.input.run;
         let snapshot = snapshot_name(self.input.now, run, contains);
-        draft.restores = set
-            .keys()
-            .map(|path| Step::Restore {
-                dataset: path.clone(),
-                from: path.clone(),
-                snapshot: snapshot.clone(),
-                branch: branch_path(path, run, ""),
-                user: self.world.user(path).clone(),
-                branch_user: {
-                    let mut user = failed.remove(path).unwrap_or_default();
-                    user.extend(branch_props(path, BranchKind::Failed, run));
-                    user
-                },
+        draft.restores = users
+            .into_iter()
+            .map(|(path, user)| {
+                let mut branch_user = failed.remove(&path).unwrap_or_default();
+                branch_user.extend(branch_props(&path, BranchKind::Failed, run));
+                let branch = branch_path(&path, run, "");
+                Step::Restore {
+                    from: path.clone(),
+                    dataset: path,
+                    snapshot: snapshot.clone(),
+                    branch,
+                    user,
+                    branch_user,
+                }
             })
             .collect();
         let paths = set.keys().cloned().collect();
@@ -472,10 +478,21 @@ impl<'a> Deploy<'a> {
     /// Retention, for every dataset of apps that nothing holds.
     fn retain(&self, unit: &[usize], snapshot: Option<&(String, BTreeSet<DatasetPath>)>, draft: &mut Draft) {
         let policy = &self.spec.snapshots;
-        if let Some((name, paths)) = snapshot.filter(|_| !policy.before_deploy) {
-            let set = paths.iter().map(|path| (path.clone(), name.clone())).collect();
-            let why = "it was for this deploy only: `before_deploy` is false";
-            draft.push(Step::DestroySnapshots { set }, Vec::new(), why);
+        // What this run created held nothing yet.
+        let only_for_undo = |path: &DatasetPath| !policy.before_deploy || !self.world.exists(path);
+        if let Some((name, paths)) = snapshot {
+            let set: Vec<_> = paths
+                .iter()
+                .filter(|path| only_for_undo(path))
+                .map(|path| (path.clone(), name.clone()))
+                .collect();
+            if !set.is_empty() {
+                draft.push(
+                    Step::DestroySnapshots { set },
+                    Vec::new(),
+                    "it was only for an undo of this deploy",
+                );
+            }
         }
         let mut needed: BTreeSet<String> = BTreeSet::new();
         let mut needed_branches: BTreeSet<DatasetPath> = BTreeSet::new();
@@ -498,7 +515,7 @@ impl<'a> Deploy<'a> {
             let retention = Retention {
                 dataset,
                 keep: policy.keep,
-                adds_snapshot: taken && policy.before_deploy,
+                adds_snapshot: taken && !only_for_undo(dataset),
                 adds_branch: false,
                 needed: &needed,
                 needed_branches: &needed_branches,
@@ -512,4 +529,20 @@ impl<'a> Deploy<'a> {
 /// What a branch of failed data says of itself: the release that left it so.
 fn failed_stamp(stamp: AppStamp) -> BTreeMap<String, String> {
     AppStamp { health: "failed".to_owned(), ..stamp }.render(true)
+}
+
+/// What is stamped on a snapshot: the dataset's own stamps, or whose data it is.
+fn stamp_of_data(
+    user: &BTreeMap<String, String>,
+    owner: Option<&AppStamp>,
+    is_home: bool,
+) -> BTreeMap<String, String> {
+    let mut stamp = snapshot_stamp(user);
+    if let Some(owner) = owner.filter(|_| !is_home && !user.contains_key(name::SPEC)) {
+        stamp.insert(name::ROLE.to_owned(), Role::Data.as_str().to_owned());
+        stamp.insert(name::DEPLOY.to_owned(), owner.deploy.to_string());
+        stamp.insert(name::APP.to_owned(), owner.app.to_string());
+        stamp.insert(name::VERSION.to_owned(), owner.version.clone());
+    }
+    stamp
 }

@@ -1,5 +1,6 @@
 //! Datasets: which are created, which properties change, which are released, and in which unit.
 
+use super::Action;
 use super::Deploy;
 use super::select::WantedDataset;
 use super::select::note;
@@ -250,10 +251,18 @@ impl<'a> Deploy<'a> {
         });
     }
 
-    /// Datasets that this deploy had and no longer declares.
+    /// Datasets that this deploy had and no longer declares. One that an app stays on is not released yet.
     pub(super) fn released(&self) -> Vec<&'a DatasetPath> {
-        let stamped = self.world.by_deploy.get(self.spec.name.as_str());
-        stamped.into_iter().flatten().copied().filter(|path| !self.wanted.contains_key(*path)).collect()
+        let stays = |node: &&super::Node<'a>| !matches!(node.action, Action::Remove | Action::Deploy);
+        let occupied: BTreeSet<&DatasetPath> = self
+            .nodes
+            .iter()
+            .filter(stays)
+            .filter_map(|node| node.located)
+            .map(|found| found.dataset)
+            .collect();
+        let stamped = self.world.by_deploy.get(self.spec.name.as_str()).into_iter().flatten().copied();
+        stamped.filter(|path| !self.wanted.contains_key(*path) && !occupied.contains(path)).collect()
     }
 }
 

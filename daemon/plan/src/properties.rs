@@ -1,0 +1,361 @@
+//! Properties of all plans, on random specs and random histories: planning again finds nothing to do, a failure
+//! anywhere leaves what was before, nothing that zed did not create is destroyed, and a rollback loses nothing.
+
+use crate::observed::ObservedDataset;
+use crate::observed::ObservedProcess;
+use crate::observed::ObservedSnapshot;
+use crate::observed::ProcessStatus;
+use crate::plan::Plan;
+use crate::plan::Severity;
+use crate::plan::Unit;
+use crate::testing::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fmt::Write as _;
+
+const HOMES: [&str; 5] = ["a", "a/b", "c", "e/f/g", "a/b/h"];
+const DATA: [&str; 4] = ["d", "a/b/d", "m/n", "c/x"];
+const APPS: [&str; 4] = ["p", "q", "r", "s"];
+
+#[derive(Debug, Clone)]
+struct RandomApp {
+    present: bool,
+    home: usize,
+    data: Vec<bool>,
+    version: u8,
+    env: u8,
+    grace: u8,
+    kind: u8,
+    depends: Vec<bool>,
+    hooks: bool,
+}
+
+#[derive(Clone)]
+struct RandomSpec {
+    apps: Vec<RandomApp>,
+    lone: Vec<bool>,
+    quota: u8,
+    before: bool,
+    keep: u32,
+}
+
+fn random_app() -> impl Strategy<Value = RandomApp> {
+    let parts = (any::<bool>(), 0..HOMES.len(), vec(any::<bool>(), DATA.len()), 1u8..4, 0u8..2, 1u8..3);
+    let more = (0u8..4, vec(any::<bool>(), APPS.len()), any::<bool>());
+    (parts, more).prop_map(|((present, home, data, version, env, grace), (kind, depends, hooks))| RandomApp {
+        present,
+        home,
+        data,
+        version,
+        env,
+        grace,
+        kind,
+        depends,
+        hooks,
+    })
+}
+
+fn random_spec() -> impl Strategy<Value = RandomSpec> {
+    (vec(random_app(), APPS.len()), vec(any::<bool>(), DATA.len()), 0u8..3, any::<bool>(), 1u32..4)
+        .prop_map(|(apps, lone, quota, before, keep)| RandomSpec { apps, lone, quota, before, keep })
+}
+
+/// Shown as the text that a person would save.
+impl fmt::Debug for RandomSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl RandomSpec {
+    fn text(&self) -> String {
+        let mut datasets: BTreeMap<&str, String> = BTreeMap::new();
+        let mut apps = String::new();
+        let quota = if self.quota == 0 { String::new() } else { format!("quota: \"{}G\"", self.quota) };
+        for (path, _) in DATA.iter().zip(&self.lone).filter(|(_, lone)| **lone) {
+            datasets.insert(path, quota.clone());
+        }
+        for (index, app) in self.apps.iter().enumerate().filter(|(_, app)| app.present) {
+            datasets.insert(HOMES[app.home], quota.clone());
+            let data: Vec<&str> =
+                DATA.iter().zip(&app.data).filter(|(_, d)| **d).map(|(path, _)| *path).collect();
+            for path in &data {
+                datasets.entry(path).or_default();
+            }
+            let depends: Vec<&str> =
+                (0..index).filter(|i| app.depends[*i] && self.apps[*i].present).map(|i| APPS[i]).collect();
+            let run = match app.kind {
+                0 => String::new(),
+                1 => "command: [\"once\"], restart: Never,".to_owned(),
+                _ => "command: [\"serve\"],".to_owned(),
+            };
+            let hooks = if app.hooks {
+                "hooks: (before_deploy: [[\"check\"]], after_deploy: [[\"migrate\"]], before_rollback: [[\"b\"]], \
+                 after_rollback: [[\"a\"]]),"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                apps,
+                "\"{}\": (dataset: \"{}\", data: {data:?}, version: \"{}\", {run} env: {{\"N\": \"{}\"}}, stop_grace: \
+                 \"{}s\", depends_on: {depends:?}, {hooks}),",
+                APPS[index], HOMES[app.home], app.version, app.env, app.grace,
+            );
+        }
+        let datasets: String =
+            datasets.iter().map(|(path, with)| format!("\"{path}\": ({with}),\n")).collect();
+        format!(
+            "Deploy(datasets: {{{datasets}}}, apps: {{{apps}}}, snapshots: (before_deploy: {}, keep: {}))",
+            self.before, self.keep
+        )
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Save(RandomSpec),
+    Rollback { app: usize, target: u8 },
+    Fail { spec: RandomSpec, unit: usize, steps: usize, begun: bool },
+    FailRollback { app: usize, steps: usize, begun: bool },
+    Kill { app: usize },
+    Reboot,
+    Operator { app: usize },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => random_spec().prop_map(Event::Save),
+        3 => (0..APPS.len(), 0u8..4).prop_map(|(app, target)| Event::Rollback { app, target }),
+        3 => (random_spec(), 0usize..4, 0usize..40, any::<bool>())
+            .prop_map(|(spec, unit, steps, begun)| Event::Fail { spec, unit, steps, begun }),
+        2 => (0..APPS.len(), 0usize..40, any::<bool>())
+            .prop_map(|(app, steps, begun)| Event::FailRollback { app, steps, begun }),
+        1 => (0..APPS.len()).prop_map(|app| Event::Kill { app }),
+        1 => Just(Event::Reboot),
+        1 => (0..APPS.len()).prop_map(|app| Event::Operator { app }),
+    ]
+}
+
+/// What an undo has to bring back: datasets with their properties and content, and what runs.
+fn state(world: &TestWorld) -> BTreeMap<String, String> {
+    let mut state = BTreeMap::new();
+    for (path, dataset) in
+        world.observed.datasets.iter().filter(|(path, _)| !crate::naming::is_own(path.as_str()))
+    {
+        // A hook before the deploy runs before the snapshot: what it writes stays.
+        let content: Vec<&String> =
+            world.content[path.as_str()].iter().filter(|line| !line.starts_with("before_")).collect();
+        state.insert(
+            format!("dataset {path}"),
+            format!("{:?} {:?} {content:?}", dataset.native, dataset.user),
+        );
+    }
+    for (app, process) in &world.observed.processes {
+        if matches!(process.status, ProcessStatus::Running { .. }) {
+            state.insert(format!("app {app}"), process.run_hash.clone());
+        }
+    }
+    state
+}
+
+/// Fails with what differs.
+fn same(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>, unit: &Unit, steps: usize) {
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differs: Vec<_> = keys
+        .into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| (key, before.get(key), after.get(key)))
+        .collect();
+    assert!(differs.is_empty(), "{steps} steps, taken back: {differs:#?}\n{:#?}", &unit.steps[..steps]);
+}
+
+/// Everything that was there before is still somewhere, unless the plan says that it is destroyed.
+fn loses_nothing(before: &TestWorld, after: &TestWorld, plan: &Plan) {
+    let destroys =
+        plan.units.iter().flat_map(|u| &u.steps).any(|s| step_name(&s.step).starts_with("Destroy"));
+    if destroys {
+        return;
+    }
+    for (place, content) in &before.content {
+        let still = after.content.values().any(|now| now.starts_with(content));
+        assert!(still, "the content of {place} is lost: {content:?}");
+    }
+}
+
+struct Host {
+    world: TestWorld,
+    spec: RandomSpec,
+}
+
+impl Host {
+    /// A host with a dataset and a snapshot that zed did not make.
+    fn new() -> Self {
+        let mut world = TestWorld::new();
+        let theirs = ObservedDataset {
+            mountpoint: Some("/c".into()),
+            mounted: true,
+            user: BTreeMap::from([("com.acme:backup".into(), "daily".into())]),
+            ..ObservedDataset::default()
+        };
+        world.observed.datasets.insert(path("c"), theirs);
+        world.content.insert("c".into(), vec!["precious".into()]);
+        let snapshot = ObservedSnapshot {
+            name: "zed-looks-like-ours".into(),
+            txg: 0,
+            created: 0,
+            user: BTreeMap::new(),
+            clones: Vec::new(),
+        };
+        world.observed.snapshots.insert(path("c"), vec![snapshot]);
+        world.content.insert("c@zed-looks-like-ours".into(), vec!["precious".into()]);
+        let spec = RandomSpec { apps: Vec::new(), lone: Vec::new(), quota: 0, before: true, keep: 3 };
+        Self { world, spec }
+    }
+
+    fn check(&mut self) {
+        assert!(
+            self.world.content["c"].first().is_some_and(|line| line == "precious"),
+            "adopted data was replaced"
+        );
+        assert!(self.world.content.contains_key("c@zed-looks-like-ours"), "a foreign snapshot was destroyed");
+        assert_eq!(self.world.observed.datasets["c"].user["com.acme:backup"], "daily");
+        self.world.heal = true;
+        let again = self.world.plan("d", &self.spec.text());
+        assert!(again.is_empty(), "planning again: {:#?}", again.units);
+    }
+
+    fn save(&mut self, spec: RandomSpec) {
+        self.spec = spec;
+        self.world.keep = self.spec.keep;
+        self.world.heal = true;
+        let before = self.world.clone();
+        let plan = self.world.deploy("d", &self.spec.text());
+        self.world.run(&plan);
+        loses_nothing(&before, &self.world, &plan);
+        self.check();
+    }
+
+    /// Fails a unit after some steps. Units before it succeed.
+    fn fail(&mut self, spec: &RandomSpec, unit: usize, steps: usize, begun: bool) {
+        let mut world = self.world.clone();
+        world.heal = true;
+        let plan = world.deploy("d", &spec.text());
+        assert_eq!(plan.fatal().count(), 0, "{:?}", plan.notes);
+        let Some(failing) = plan.units.get(unit) else { return };
+        for other in plan.units.iter().filter(|other| failing.after.contains(&other.name)) {
+            other.steps.iter().for_each(|planned| world.apply(&planned.step));
+        }
+        let steps = steps.min(failing.commit_at);
+        let before = state(&world);
+        world.fail(failing, steps, usize::from(begun && steps > 0));
+        same(&before, &state(&world), failing, steps);
+        // The failed deploy left something behind; the host goes on with it.
+        world.generation = self.world.generation;
+        self.world = world;
+        let plan = self.world.plan("d", &self.spec.text());
+        self.world.run(&plan);
+        self.check();
+    }
+
+    fn target(&mut self, app: &str, target: u8) -> Option<Plan> {
+        let text = match target {
+            0 => "@latest",
+            1 => "undo",
+            2 => "1",
+            _ => "2",
+        };
+        self.world.plan_rollback(app, text).ok()
+    }
+
+    fn rollback(&mut self, app: &str, target: u8) {
+        let before = self.world.clone();
+        let Some(plan) = self.target(app, target) else { return };
+        self.world.run(&plan);
+        loses_nothing(&before, &self.world, &plan);
+        // The rollback itself is complete: nothing of the same generation takes it back.
+        let held = self.world.plan("d", &self.spec.text());
+        let touches = held.units.iter().any(|unit| unit.apps.iter().any(|name| name.as_str() == app));
+        let stamp =
+            crate::history::history(&home(&self.world, app), &self.world.observed, &crate::testing::app(app));
+        assert!(!touches || target == 1, "the spec takes the rollback of {app} back: {:#?}", held.units);
+        assert!(!stamp.is_empty());
+    }
+
+    fn fail_rollback(&mut self, app: &str, steps: usize, begun: bool) {
+        let Some(plan) = self.target(app, 0) else { return };
+        let unit = &plan.units[0];
+        let steps = steps.min(unit.commit_at);
+        let before = state(&self.world);
+        self.world.fail(unit, steps, usize::from(begun && steps > 0));
+        same(&before, &state(&self.world), unit, steps);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Save(spec) => self.save(spec),
+            Event::Rollback { app, target } => self.rollback(APPS[app], target),
+            Event::Fail { spec, unit, steps, begun } => self.fail(&spec, unit, steps, begun),
+            Event::FailRollback { app, steps, begun } => self.fail_rollback(APPS[app], steps, begun),
+            Event::Kill { app } => {
+                if let Some(process) = self.world.observed.processes.get_mut(APPS[app]) {
+                    process.status = ProcessStatus::Gone { rebooted: false };
+                }
+            }
+            Event::Reboot => {
+                for ObservedProcess { run_hash: _, status } in self.world.observed.processes.values_mut() {
+                    if matches!(status, ProcessStatus::Running { .. }) {
+                        *status = ProcessStatus::Gone { rebooted: true };
+                    }
+                }
+            }
+            Event::Operator { app } => self.operator_stops(APPS[app]),
+        }
+    }
+
+    fn operator_stops(&mut self, name: &str) {
+        let world = crate::world::World::read(&self.world.observed, |_| None);
+        let Some(found) = world.apps.get(name) else { return };
+        let dataset = found.dataset.clone();
+        let mut stamps = world.stamps_on(&dataset);
+        for stamp in stamps.iter_mut().filter(|stamp| stamp.app.as_str() == name) {
+            stamp.state = crate::props::RunState::Stopped;
+        }
+        let user = crate::props::replace_stamps(world.user(&dataset), &stamps);
+        self.world.observed.datasets.get_mut(&dataset).unwrap().user = user;
+        if let Some(process) = self.world.observed.processes.get_mut(name) {
+            process.status = ProcessStatus::Stopped;
+        }
+    }
+}
+
+fn home(world: &TestWorld, app: &str) -> zed_spec::DatasetPath {
+    let read = crate::world::World::read(&world.observed, |_| None);
+    read.apps[app].dataset.clone()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_promises(events in vec(event(), 1..12)) {
+        let mut host = Host::new();
+        for event in events {
+            host.happen(event);
+        }
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_plan(first in random_spec(), second in random_spec()) {
+        let mut world = TestWorld::new();
+        world.converge("d", &first.text());
+        let mut twin = world.clone();
+        let plan = world.deploy("d", &second.text());
+        prop_assert_eq!(&plan, &twin.deploy("d", &second.text()));
+        let json = serde_json::to_string(&plan).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Plan>(&json).unwrap(), &plan);
+        prop_assert!(plan.notes.iter().all(|note| note.severity < Severity::Fatal));
+    }
+}

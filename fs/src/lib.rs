@@ -8,6 +8,7 @@ mod control;
 mod fault;
 #[cfg(not(target_os = "illumos"))]
 pub mod fuse;
+pub mod socket;
 pub mod spec;
 pub mod stream;
 pub mod tree;

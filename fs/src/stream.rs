@@ -198,6 +198,3 @@ impl Place {
         self.base + length > end
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -118,7 +118,7 @@ impl ZedFs {
     }
 
     fn node(&self, ino: INodeNo) -> Result<Node, Fault> {
-        self.tree.inodes.node(ino.0).ok_or_else(|| nix::errno::Errno::ESTALE.into())
+        self.tree.node(ino.0).ok_or_else(|| nix::errno::Errno::ESTALE.into())
     }
 
     fn handle(&self, handle: FileHandle) -> Result<Arc<Handle>, Fault> {
@@ -127,12 +127,6 @@ impl ZedFs {
 
     fn find(&self, parent: INodeNo, name: &OsStr) -> Result<Node, Fault> {
         self.tree.child(&self.node(parent)?, text(name)?)
-    }
-
-    fn forget_node(&self, ino: u64, lookups: u64) {
-        if let Some(Node::Spec(dir, ino)) = self.tree.inodes.forget(ino, lookups) {
-            self.tree.specs(dir).forget(ino);
-        }
     }
 
     /// Answers a flush or an fsync, now or later.
@@ -181,11 +175,11 @@ impl Filesystem for ZedFs {
                 return reply.error(errno(&fault));
             }
         };
-        let ino = self.tree.inodes.number(&node);
+        let ino = self.tree.number(&node);
         let read = || self.tree.attr(&node);
         self.kernel.answer(&self.tree, ino, read, |attr| match attr {
             Ok((attr, ttl)) => {
-                let ino = self.tree.inodes.remember(&node);
+                let ino = self.tree.remember(&node);
                 reply.entry_with_ttls(&ttl, &name_ttl(attr), &file_attr(ino, attr), Generation(0));
             }
             Err(fault) => reply.error(errno(&fault)),
@@ -193,7 +187,7 @@ impl Filesystem for ZedFs {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
-        self.forget_node(ino.0, lookups);
+        self.tree.forget(ino.0, lookups);
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
@@ -395,7 +389,7 @@ impl Filesystem for ZedFs {
         let listed = self.node(ino).and_then(|node| self.tree.list(&node));
         match listed {
             Ok(entries) => {
-                let numbers = entries.into_iter().map(|entry| (self.tree.inodes.number(&entry.node), entry));
+                let numbers = entries.into_iter().map(|entry| (self.tree.number(&entry.node), entry));
                 let folder = self.folders.insert(Arc::new(numbers.collect()));
                 reply.opened(FileHandle(folder), FopenFlags::empty());
             }
@@ -487,7 +481,7 @@ impl Filesystem for ZedFs {
         });
         match made {
             Ok((node, handle, attr)) => {
-                let ino = self.tree.inodes.remember(&node);
+                let ino = self.tree.remember(&node);
                 let flags = open_flags(&handle);
                 let number = FileHandle(self.files.insert(handle));
                 let attr = file_attr(ino, &attr);

@@ -33,9 +33,16 @@ pub(crate) struct SpecFile {
     pub(crate) unsaved: Unsaved,
     pub(crate) handles: u32,
     pub(crate) writers: u32,
+    /// The kernel knows the number.
+    pub(crate) known: bool,
 }
 
 impl SpecFile {
+    /// Nobody can reach it any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.name.is_none() && self.handles == 0 && !self.known
+    }
+
     /// Bytes that a read would give now.
     pub(crate) fn size(&self) -> u64 {
         match (&self.content, &self.stamp) {

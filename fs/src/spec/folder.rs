@@ -56,6 +56,9 @@ pub struct SpecFolder {
     pub(super) control: Arc<dyn Control>,
     pub(super) settings: SpecSettings,
     pub(super) inner: Mutex<Inner>,
+    /// Why the last rename onto a spec was refused, by deploy, until its next save: the file itself does not
+    /// show it, because it stayed as it was.
+    pub(super) refused: Mutex<HashMap<String, Arc<[u8]>>>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +91,8 @@ impl SpecFolder {
                 }
             }
         }
-        let folder = Self { dir, real, control, settings, inner: Mutex::default() };
+        let folder =
+            Self { dir, real, control, settings, inner: Mutex::default(), refused: Mutex::default() };
         folder.sweep(SystemTime::now());
         Ok(folder)
     }
@@ -142,6 +146,7 @@ impl SpecFolder {
             unsaved: Unsaved::Clean,
             handles: 0,
             writers: 0,
+            known: false,
         };
         inner.files.insert(ino, file);
         inner.names.insert(name.to_owned(), ino);
@@ -220,6 +225,7 @@ impl SpecFolder {
             unsaved: Unsaved::Emptied,
             handles: 1,
             writers: 1,
+            known: false,
         };
         inner.files.insert(ino, file);
         inner.names.insert(name.to_owned(), ino);
@@ -372,11 +378,24 @@ impl SpecFolder {
         drop(inner);
         match deploy {
             Some(deploy) => {
-                self.control.spec_saved(self.dir, deploy);
+                self.announce(&name);
                 Ok(self.control.check_spec(self.dir, deploy, &text)?)
             }
             None => Ok(()),
         }
+    }
+
+    /// Tells the daemon that a spec was placed, replaced or removed; scratch is nothing to it.
+    pub(super) fn announce(&self, name: &str) {
+        if let Some(deploy) = deploy_of(name) {
+            self.refused.lock().remove(deploy);
+            self.control.spec_saved(self.dir, deploy);
+        }
+    }
+
+    /// Diagnostics of a rename onto this deploy's spec that was refused since its last save.
+    pub fn refusal(&self, deploy: &str) -> Option<Arc<[u8]>> {
+        self.refused.lock().get(deploy).cloned()
     }
 
     /// A close of a handle that may write: saves, except what was only cut to nothing (see [`Unsaved`]).
@@ -427,8 +446,11 @@ impl SpecFolder {
         let mut inner = self.inner.lock();
         if let Some(file) = inner.files.get_mut(&ino) {
             file.handles -= 1;
-            if file.handles == 0 && file.unsaved == Unsaved::Clean && file.name.is_some() {
+            if file.handles == 0 && file.unsaved == Unsaved::Clean {
                 file.content = None;
+            }
+            if file.is_lost() {
+                inner.files.remove(&ino);
             }
         }
         saved
@@ -441,10 +463,18 @@ impl SpecFolder {
         deploy_of(name).map(str::to_owned)
     }
 
-    /// No client knows the number any more.
+    /// The kernel knows the number from here on.
+    pub fn remember(&self, ino: u64) {
+        if let Some(file) = self.inner.lock().files.get_mut(&ino) {
+            file.known = true;
+        }
+    }
+
+    /// The kernel does not know the number any more.
     pub fn forget(&self, ino: u64) {
         let mut inner = self.inner.lock();
-        let Some(file) = inner.files.get(&ino) else { return };
+        let Some(file) = inner.files.get_mut(&ino) else { return };
+        file.known = false;
         if file.handles > 0 || file.unsaved != Unsaved::Clean {
             return;
         }
@@ -468,8 +498,8 @@ impl SpecFolder {
         inner.leaving.remove(name);
         inner.detach(name);
         drop(inner);
-        if let (Some(deploy), true) = (deploy, removed) {
-            self.control.spec_saved(self.dir, deploy);
+        if removed {
+            self.announce(name);
         }
         Ok(())
     }
@@ -499,8 +529,8 @@ impl SpecFolder {
         }
         let next = inner.leaving.values().min().copied();
         drop(inner);
-        for deploy in gone.iter().filter_map(|name| deploy_of(name)) {
-            self.control.spec_saved(self.dir, deploy);
+        for name in &gone {
+            self.announce(name);
         }
         next
     }
@@ -530,8 +560,13 @@ impl Inner {
         let Some(file) = self.files.get_mut(&ino) else { return };
         file.name = None;
         file.stamp = None;
-        if file.unsaved == Unsaved::Emptied {
-            file.unsaved = Unsaved::Clean;
+        // There is no name that it could be saved under.
+        file.unsaved = Unsaved::Clean;
+        if file.handles == 0 {
+            file.content = None;
+        }
+        if file.is_lost() {
+            self.files.remove(&ino);
         }
     }
 }

@@ -12,9 +12,6 @@ pub use disk::Meta;
 pub use folder::SpecFolder;
 pub use folder::SpecSettings;
 
-#[cfg(test)]
-mod tests;
-
 /// The longest spec, in bytes.
 pub const MAX_SPEC: usize = 1 << 20;
 

@@ -101,6 +101,7 @@ impl SpecFolder {
     fn judge(&self, side: &Side, to: &str) -> Result<(), Fault> {
         match deploy_of(to) {
             Some(deploy) => self.control.check_spec(self.dir, deploy, &side.content).map_err(|mut error| {
+                self.refused.lock().insert(deploy.to_owned(), error.render().into_bytes().into());
                 error.message = format!("{} cannot become {to}: {}", side.name, error.message);
                 error.into()
             }),
@@ -142,11 +143,5 @@ impl SpecFolder {
         }
         let removed = disk::remove(&path, deploy_of(name).is_some())?;
         Ok(removed.then_some(name))
-    }
-
-    fn announce(&self, name: &str) {
-        if let Some(deploy) = deploy_of(name) {
-            self.control.spec_saved(self.dir, deploy);
-        }
     }
 }

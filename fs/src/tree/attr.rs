@@ -233,6 +233,8 @@ impl Tree {
             Node::MetaFile(_) | Node::RootFile(RootFile::Metrics) => attr.mtime = SystemTime::now(),
             Node::RootFile(RootFile::Help | RootFile::Version | RootFile::Ctl) => attr.lasts = Lasts::Run,
             Node::RootFile(_) | Node::AppFile(_, AppFile::Error) | Node::HostFile(_, HostFile::Error) => {}
+            // A rename that is refused changes it without the world.
+            Node::View(_, _, ViewFile::Errors) => attr.mtime = seconds(self.changes.lock().of(&world, node)),
             _ => {
                 attr.mtime = seconds(self.changes.lock().of(&world, node));
                 attr.lasts = Lasts::World;

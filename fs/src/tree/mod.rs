@@ -97,8 +97,7 @@ pub struct Tree {
     deploy: SpecFolder,
     plan: SpecFolder,
     hub: Arc<Hub>,
-    /// Numbers of nodes.
-    pub inodes: Inodes,
+    inodes: Inodes,
     /// Counters of requests.
     pub meter: Meter,
     /// How many requests wait for something.
@@ -151,6 +150,31 @@ impl Tree {
         match dir {
             SpecDir::Deploy => &self.deploy,
             SpecDir::Plan => &self.plan,
+        }
+    }
+
+    /// The number of a node, for listings.
+    pub fn number(&self, node: &Node) -> u64 {
+        self.inodes.number(node)
+    }
+
+    /// The node of a number that a lookup gave.
+    pub fn node(&self, ino: u64) -> Option<Node> {
+        self.inodes.node(ino)
+    }
+
+    /// The number of a node for a lookup: the kernel knows it until it forgets it as often.
+    pub fn remember(&self, node: &Node) -> u64 {
+        if let Node::Spec(dir, ino) = node {
+            self.specs(*dir).remember(*ino);
+        }
+        self.inodes.remember(node)
+    }
+
+    /// The kernel takes lookups back.
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        if let Some(Node::Spec(dir, ino)) = self.inodes.forget(ino, lookups) {
+            self.specs(dir).forget(ino);
         }
     }
 
@@ -262,6 +286,11 @@ impl Tree {
                 return Ok(self.errors.get(node).map_or_else(|| Arc::new([]) as Arc<[u8]>, |(text, _)| text));
             }
             Node::MetaFile(file) => return Ok(self.meta_text(*file).into_bytes().into()),
+            Node::View(dir, deploy, ViewFile::Errors) => {
+                if let Some(text) = self.specs(*dir).refusal(deploy) {
+                    return Ok(text);
+                }
+            }
             _ => {}
         }
         let world = self.control.world();
@@ -396,6 +425,3 @@ fn dataset_entries(world: &World, path: &str) -> Vec<Entry> {
         .map(|(name, property)| Entry { name, node: Node::Property(path.into(), property.into()) });
     folders.chain(properties).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,8 @@
     reason = "a test starts real tools, ends at the first surprise, and says what it could not run"
 )]
 
+mod interrupts;
+mod socket;
 mod support;
 
 use support::Rig;

@@ -1,8 +1,5 @@
 //! A daemon for tests: an in-memory world, real folders, outcomes as the test scripts them, and a real mount.
 
-#![allow(clippy::allow_attributes, reason = "which items are unused differs between the test programs")]
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use parking_lot::Condvar;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -38,11 +35,11 @@ use zed_fs::tree::Tree;
 use zed_fs::tree::TreeSettings;
 
 /// How long a test waits for what must happen.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// What the daemon was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     Verb(Caller, VerbFile, String),
     Saved(SpecDir, String),
     Plan(String, Vec<u8>),
@@ -62,19 +59,19 @@ struct Inner {
 
 /// Accepts `ok`; gives a ticket for `slow`; refuses `no CODE`; knows `boom` as what fails later.
 /// A spec that contains `bad` does not parse.
-pub struct Fake {
+pub(crate) struct Fake {
     world: Mutex<Arc<World>>,
     hooks: Mutex<Vec<Hook>>,
     inner: Mutex<Inner>,
     changed: Condvar,
     deploy: PathBuf,
     plan: PathBuf,
-    pub events: PathBuf,
-    pub log: PathBuf,
+    pub(crate) events: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Fake {
-    pub fn new(dir: &Path) -> Arc<Self> {
+    pub(crate) fn new(dir: &Path) -> Arc<Self> {
         let at = |name: &str| dir.join(name);
         for folder in ["deploy", "plan"] {
             std::fs::create_dir_all(at(folder)).unwrap();
@@ -94,7 +91,7 @@ impl Fake {
         })
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut World)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
         let version = {
             let mut world = self.world.lock();
             let mut next = (**world).clone();
@@ -109,7 +106,7 @@ impl Fake {
         }
     }
 
-    pub fn change_app(&self, name: &str, change: impl FnOnce(&mut AppView)) {
+    pub(crate) fn change_app(&self, name: &str, change: impl FnOnce(&mut AppView)) {
         self.change(|world| {
             let mut apps = (*world.apps).clone();
             change(Arc::make_mut(apps.get_mut(name).unwrap()));
@@ -117,7 +114,7 @@ impl Fake {
         });
     }
 
-    pub fn end_ticket(&self, ticket: Ticket, outcome: Outcome) {
+    pub(crate) fn end_ticket(&self, ticket: Ticket, outcome: Outcome) {
         let waiters: Vec<Done> = {
             let mut inner = self.inner.lock();
             inner.tickets.insert(ticket, Some(outcome.clone()));
@@ -132,11 +129,11 @@ impl Fake {
         }
     }
 
-    pub fn last_ticket(&self) -> Ticket {
+    pub(crate) fn last_ticket(&self) -> Ticket {
         Ticket(self.inner.lock().next_ticket)
     }
 
-    pub fn settle(&self, name: &str, outcome: Outcome) {
+    pub(crate) fn settle(&self, name: &str, outcome: Outcome) {
         let waiters: Vec<Done> = {
             let mut inner = self.inner.lock();
             inner.settled.insert(name.to_owned(), outcome.clone());
@@ -151,24 +148,24 @@ impl Fake {
         }
     }
 
-    pub fn waiting_for_settled(&self) -> usize {
+    pub(crate) fn waiting_for_settled(&self) -> usize {
         self.inner.lock().settle_waiters.len()
     }
 
-    pub fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         self.inner.lock().told.clone()
     }
 
-    pub fn forget_told(&self) {
+    pub(crate) fn forget_told(&self) {
         self.inner.lock().told.clear();
     }
 
-    pub fn saves(&self, name: &str) -> usize {
+    pub(crate) fn saves(&self, name: &str) -> usize {
         self.told().iter().filter(|told| matches!(told, Told::Saved(_, saved) if saved == name)).count()
     }
 
     /// Waits until the daemon was told what the test waits for.
-    pub fn wait_told(&self, what: &str, found: impl Fn(&[Told]) -> bool) {
+    pub(crate) fn wait_told(&self, what: &str, found: impl Fn(&[Told]) -> bool) {
         let end = Instant::now() + LIMIT;
         let mut inner = self.inner.lock();
         while !found(&inner.told) {
@@ -362,23 +359,23 @@ impl log::Log for NoLog {
     fn flush(&self) {}
 }
 
-pub fn install_logger() {
+pub(crate) fn install_logger() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| zed_fs::fuse::install_interrupt_logger(Box::new(NoLog)).unwrap());
 }
 
 /// A mounted tree with its fake daemon.
-pub struct Rig {
-    pub fake: Arc<Fake>,
-    pub tree: Arc<Tree>,
+pub(crate) struct Rig {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) tree: Arc<Tree>,
     mount: Option<Mounted>,
-    pub at: PathBuf,
+    pub(crate) at: PathBuf,
     /// Removed last.
-    pub dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 /// Times that a test can wait for.
-pub fn quick() -> TreeSettings {
+pub(crate) fn quick() -> TreeSettings {
     TreeSettings {
         specs: SpecSettings { grace: Duration::from_millis(300), ..SpecSettings::default() },
         quiet: Duration::from_secs(2),
@@ -388,11 +385,11 @@ pub fn quick() -> TreeSettings {
 
 impl Rig {
     /// Nothing where this machine cannot mount, with a line that says so.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Self::with(quick())
     }
 
-    pub fn with(settings: TreeSettings) -> Option<Self> {
+    pub(crate) fn with(settings: TreeSettings) -> Option<Self> {
         if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
             println!("NOT RUN: /dev/fuse cannot be used here: {error}");
             return None;
@@ -408,45 +405,40 @@ impl Rig {
         Some(Self { fake, tree, mount: Some(mount), at, dir })
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.at.join(name)
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    pub fn real(&self, name: &str) -> PathBuf {
+    pub(crate) fn real(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn mount(&self) -> &Mounted {
+    pub(crate) fn mount(&self) -> &Mounted {
         self.mount.as_ref().unwrap()
     }
 
-    pub fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         self.mount.take().unwrap().unmount().unwrap();
     }
 
     /// Runs a script with the tree as its current folder; ends it after [`LIMIT`].
-    pub fn sh(&self, script: &str) -> Output {
+    pub(crate) fn sh(&self, script: &str) -> Output {
         shell("bash", &self.at, script)
     }
 
     /// The same, which must succeed; gives what it printed.
-    pub fn ok(&self, script: &str) -> String {
+    pub(crate) fn ok(&self, script: &str) -> String {
         let output = self.sh(script);
         assert!(output.status.success(), "{script}\n{output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
-
-    /// Waits until as many requests are parked.
-    pub fn wait_parked(&self, count: usize) {
-        until("requests are parked", || self.mount().waiting() == count);
-    }
 }
 
-pub fn shell(shell: &str, folder: &Path, script: &str) -> Output {
+pub(crate) fn shell(shell: &str, folder: &Path, script: &str) -> Output {
     let limit = LIMIT.as_secs().to_string();
     Command::new("timeout")
         .args(["-k", "5", &limit, shell, "-c", script])
@@ -456,7 +448,7 @@ pub fn shell(shell: &str, folder: &Path, script: &str) -> Output {
 }
 
 /// Waits for what no event tells.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !done() {
         assert!(Instant::now() < end, "never: {what}");
@@ -465,7 +457,7 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// True when the tool is there; says so when it is not.
-pub fn have(tool: &str) -> bool {
+pub(crate) fn have(tool: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
     if !found.status.success() {
         println!("NOT RUN: {tool} is not on this machine; what it does to the tree was not tested");

@@ -11,6 +11,8 @@ use crate::status::read_app;
 use crate::status::read_json;
 use crate::tree::POLL;
 use crate::tree::Tree;
+use crate::tree::error_file;
+use crate::tree::told_error;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -85,8 +87,7 @@ struct Verb<'a> {
 impl Verb<'_> {
     /// Writes it on a thread, because that waits for the outcome, and shows the steps meanwhile.
     fn carry_out(&self, tree: &Arc<dyn Tree>, ui: &Ui, wait: Patience) -> Result<(), CtlError> {
-        let goes_on = format!("`{}` of {} goes on; `zedctl status` shows it", self.word, self.object);
-        say_on_interrupt(format!("interrupted: {goes_on}"))?;
+        say_on_interrupt(format!("interrupted: {}", self.goes_on()))?;
         let (send, receive) = mpsc::channel();
         let (writer, path, word) = (Arc::clone(tree), self.path.to_owned(), self.word.to_owned());
         std::thread::spawn(move || {
@@ -97,23 +98,61 @@ impl Verb<'_> {
         let mut shown = String::new();
         loop {
             match receive.recv_timeout(POLL) {
-                Ok(outcome) => return outcome,
+                Ok(outcome) => {
+                    outcome?;
+                    break;
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(CtlError::new(Code::Internal, "the writing thread ended"));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
-            if let Some(step) = self.step(tree.as_ref())
-                && step != shown
-            {
-                ui.progress(&format!("  {step}"));
-                shown = step;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                let seconds = wait.timeout.unwrap_or(0);
-                let message = format!("`{}` of {} has not ended within {seconds}s", self.word, self.object);
-                return Err(CtlError::new(Code::Busy, message).hint(goes_on));
-            }
+            self.show_step(tree.as_ref(), ui, &mut shown);
+            self.check_deadline(deadline, wait)?;
+        }
+        if !self.is_busy(tree.as_ref())? {
+            return Ok(());
+        }
+        // The daemon answers before the end of what takes very long. Then the file `error` says how it ended.
+        while self.is_busy(tree.as_ref())? {
+            self.show_step(tree.as_ref(), ui, &mut shown);
+            self.check_deadline(deadline, wait)?;
+            std::thread::sleep(POLL);
+        }
+        match tree.read(&error_file(self.path))? {
+            told if told.trim().is_empty() => Ok(()),
+            told => Err(told_error(Code::Failed, &told)),
+        }
+    }
+
+    fn goes_on(&self) -> String {
+        format!("`{}` of {} goes on; `zedctl status` shows it", self.word, self.object)
+    }
+
+    fn check_deadline(&self, deadline: Option<Instant>, wait: Patience) -> Result<(), CtlError> {
+        if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Ok(());
+        }
+        let seconds = wait.timeout.unwrap_or(0);
+        let message = format!("`{}` of {} has not ended within {seconds}s", self.word, self.object);
+        Err(CtlError::new(Code::Busy, message).hint(self.goes_on()))
+    }
+
+    fn is_busy(&self, tree: &dyn Tree) -> Result<bool, CtlError> {
+        match read_json::<DeployView>(tree, &format!("deploy/{}.status.json", self.deploy)) {
+            Ok(deploy) => Ok(matches!(deploy.state.as_str(), "accepted" | "converging" | "removing")),
+            // An app whose deploy was removed.
+            Err(error) if error.code == Code::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn show_step(&self, tree: &dyn Tree, ui: &Ui, shown: &mut String) {
+        if let Some(step) = self.step(tree)
+            && step != *shown
+        {
+            ui.progress(&format!("  {step}"));
+            *shown = step;
         }
     }
 

@@ -52,7 +52,7 @@ impl SpecFile {
     /// what was there before stays.
     fn save(&self, tree: &dyn Tree, folder: &str) -> Result<(), CtlError> {
         tree.save(folder, &self.file, &self.text).map_err(|error| match error.code {
-            Code::BadSpec => rejected(&self.name, &error.message),
+            Code::BadSpec => CtlError { hint: error.hint, ..rejected(&self.name, &error.message) },
             _ => error,
         })
     }

@@ -1,5 +1,6 @@
 //! The tree as a folder: plain file operations, nothing that `cat` and `cp` could not do.
 
+use crate::tree::Lines;
 use crate::tree::POLL;
 use crate::tree::Sink;
 use crate::tree::Tree;
@@ -204,25 +205,6 @@ fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Cuts bytes that arrive in pieces into lines.
-#[derive(Default)]
-pub(crate) struct Lines {
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// Gives every line that is complete now to the sink.
-    pub(crate) fn push(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<(), CtlError> {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let line = line.strip_suffix(b"\n").unwrap_or(&line);
-            sink(&String::from_utf8_lossy(line))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,20 +239,5 @@ mod tests {
         for (text, tail, expected) in &cases {
             assert_eq!(streamed(text, *tail), *expected, "{tail:?}");
         }
-    }
-
-    #[test]
-    fn pieces_become_lines() {
-        let mut lines = Vec::new();
-        let mut cutter = Lines::default();
-        for piece in [&b"a"[..], b"b\nc", b"\n\n", b"d\xff\ne"] {
-            cutter
-                .push(piece, &mut |line| {
-                    lines.push(line.to_owned());
-                    Ok(())
-                })
-                .unwrap();
-        }
-        assert_eq!(lines, ["ab", "c", "", "d\u{fffd}"]);
     }
 }

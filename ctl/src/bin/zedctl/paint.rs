@@ -232,4 +232,13 @@ mod tests {
         assert_eq!(safe("a\x1b[2J\nb\\c"), "a\\u{1b}[2J\\nb\\c");
         assert_eq!(safe_lines("a\tb\x07\nc"), "a\tb\\u{7}\nc\n");
     }
+
+    #[test]
+    fn colour_is_a_choice_of_the_ui() {
+        let ui = |color| Ui { out: io::stdout().lock(), json: false, color };
+        assert_eq!(ui(true).paint(Paint::Bad, "failed"), "\x1b[31mfailed\x1b[0m");
+        assert_eq!(ui(true).paint(Paint::Bad, ""), "");
+        assert_eq!(ui(true).paint(Paint::Plain, "x"), "x");
+        assert_eq!(ui(false).paint(Paint::Bad, "failed"), "failed");
+    }
 }

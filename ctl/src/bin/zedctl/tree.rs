@@ -103,3 +103,42 @@ pub(crate) fn last_lines(text: &str, tail: Option<usize>) -> impl Iterator<Item 
     let count = text.lines().count();
     text.lines().skip(tail.map_or(0, |tail| count.saturating_sub(tail)))
 }
+
+/// Cuts bytes that arrive in pieces into lines.
+#[derive(Default)]
+pub(crate) struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Gives every line that is complete now to the sink.
+    pub(crate) fn push(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<(), CtlError> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = line.strip_suffix(b"\n").unwrap_or(&line);
+            sink(&String::from_utf8_lossy(line))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut lines = Vec::new();
+        let mut cutter = Lines::default();
+        for piece in [&b"a"[..], b"b\nc", b"\n\n", b"d\xff\ne"] {
+            cutter
+                .push(piece, &mut |line| {
+                    lines.push(line.to_owned());
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert_eq!(lines, ["ab", "c", "", "d\u{fffd}"]);
+    }
+}

@@ -5,6 +5,8 @@
     reason = "a test that runs the program under test"
 )]
 
+mod server;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufRead;
@@ -514,6 +516,58 @@ fn offline_is_handed_to_zedd() {
     fs::set_permissions(&zedd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     at_copy(&arguments).is(3, "offline --store embedded:/s --json rollback hello @latest\n", "");
     at_copy(&["--offline", "--store", "zfs:tank", "status"]).is(3, "offline --store zfs:tank status\n", "");
+}
+
+/// The same commands over the socket.
+#[test]
+fn the_socket_shows_what_the_mount_shows() {
+    let fake = Fake::new();
+    fake.app(&AppView { error: "d\u{e9}j\u{e0} vu ".repeat(50), ..app() });
+    fake.put("apps/hello/log", "one\ntwo\nthree\n");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = elsewhere.path().join("s");
+    server::serve(fake.dir.path(), &socket);
+    let over_socket = |arguments: &[&str]| {
+        let mut command = zedctl(arguments);
+        Ran::of(command.env("ZED_SOCKET", &socket).output().unwrap())
+    };
+    let file = spec(elsewhere.path());
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["history", "hello"],
+        &["diff"],
+        &["logs", "-n", "2", "hello"],
+        &["logs", "hello"],
+        &["apply", &file],
+        &["rollback", "hello", "@latest"],
+        &["stop", "hello"],
+        &["version"],
+    ] {
+        assert_eq!(over_socket(arguments), fake.run(arguments), "{arguments:?}");
+    }
+    assert_eq!(fake.get("apps/hello/ctl"), "stop\n");
+    over_socket(&["rollback", "hello", "@missing"]).is(
+        1,
+        "",
+        "zedctl: no such release\nhint: look at history\n",
+    );
+    fs::write(&file, "bad").unwrap();
+    let told = "zedctl: the spec of `hello` is rejected\nerror: bad\nhint: mend it\n";
+    over_socket(&["apply", &file]).is(1, "", told);
+}
+
+#[test]
+fn the_socket_is_followed_from_the_last_whole_line() {
+    let fake = Fake::new();
+    fake.put("apps/hello/log", "one\ntwo\nthr");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = elsewhere.path().join("s");
+    server::serve(fake.dir.path(), &socket);
+    let mut command = zedctl(&["logs", "-f", "-n", "1", "hello", "--socket"]);
+    let ran = Ran::of(command.arg(&socket).output().unwrap());
+    assert_eq!((ran.status, ran.out.as_str()), (1, "two\nthrlater\n"));
+    assert!(ran.err.contains("zedd closed the connection"), "{}", ran.err);
 }
 
 #[test]

@@ -8,6 +8,15 @@
 #[path = "zfs/support.rs"]
 mod support;
 
+#[path = "zfs/properties.rs"]
+mod properties;
+#[path = "zfs/restore.rs"]
+mod restore;
+#[path = "zfs/rootless.rs"]
+mod rootless;
+#[path = "zfs/space.rs"]
+mod space;
+
 use support::Pool;
 use zed_store::conformance;
 

@@ -15,6 +15,7 @@ use super::mount_table;
 use super::nvlist::NvList;
 use super::open;
 use super::read;
+use super::read::NOT_SET;
 use super::read::NOTE;
 use super::write;
 use crate::MANAGED;
@@ -26,8 +27,6 @@ use zed_spec::DatasetPath;
 /// What a branch gives up, and what it has instead.
 pub(super) const PARKED: [(&str, &str); 3] =
     [("canmount", "noauto"), ("reservation", "none"), ("refreservation", "none")];
-/// Noted value of a property that had no local value.
-pub(super) const NOT_SET: &str = "-";
 
 /// The notes for a dataset that is to become a branch: those it has already, else what it has locally.
 pub(super) fn notes_for(dataset: &Handle<'_>, full: &str) -> Vec<(&'static str, String)> {

@@ -20,6 +20,8 @@ use zed_spec::DatasetPath;
 
 /// User properties of this prefix are the store's own notes on a branch (see `branch`); not shown to callers.
 pub(super) const NOTE: &str = "com.zed.store:";
+/// Noted value of a property that had no local value.
+pub(super) const NOT_SET: &str = "-";
 /// How the kernel marks a value that came with `zfs receive`.
 const RECEIVED: &CStr = c"$recvd";
 
@@ -27,6 +29,9 @@ const RECEIVED: &CStr = c"$recvd";
 const ZERO_IS_NONE: [&str; 4] = ["quota", "refquota", "reservation", "refreservation"];
 /// Properties whose largest value means "no limit" and is written `none`.
 const MAX_IS_NONE: [&str; 2] = ["filesystem_limit", "snapshot_limit"];
+
+/// `xattr=sa`; newer releases call it `on`, which older ones use for something else.
+const XATTR_SA: u64 = 2;
 
 /// One property: its value and where it was set.
 pub(super) struct Prop<'a> {
@@ -94,6 +99,7 @@ pub(super) fn native_props(handle: &Handle<'_>, full: &str) -> BTreeMap<String, 
             let value = match (p.value.as_text(), p.value.as_number()) {
                 // Paths come without the pool's altroot this way, as they were set.
                 (Some(text), _) => rust_text(text),
+                (None, Some(XATTR_SA)) if name == "xattr" => "sa".to_owned(),
                 (None, Some(number)) => canonical(&name, number_text(p.name, number)?),
                 (None, None) => return None,
             };
@@ -120,9 +126,13 @@ fn canmount(props: View<'_>) -> u64 {
     number(props, c"canmount").unwrap_or(1)
 }
 
-/// True when `zfs mount -a` would mount it.
+/// True when `zfs mount -a` would mount it, or would once the store's note on `canmount` is carried out.
 pub(super) fn mounts_by_itself(handle: &Handle<'_>) -> bool {
-    canmount(handle.props()) == 1 && mountpoint(handle).is_some()
+    let on = match notes(handle, &handle.name()).get("canmount") {
+        Some(noted) => noted == "on" || noted == NOT_SET,
+        None => canmount(handle.props()) == 1,
+    };
+    on && mountpoint(handle).is_some()
 }
 
 /// Where it is or would be mounted; `None` for `none`, `legacy`, `canmount=off` and volumes.

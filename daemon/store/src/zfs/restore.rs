@@ -8,7 +8,7 @@
 //! | yes | no | no | unmount, clone |
 //! | yes | yes | no | promote, park, move the children, rename to `branch` |
 //! | no | yes | yes | rename `branch.new` to `dataset` |
-//! | yes | no | yes | give back `canmount` and reservations, mount; then done |
+//! | yes | no | yes | mount, give back `canmount` and reservations; then done |
 //!
 //! Nobody sees the clone at `dataset` before its user properties are right: they were given when it was made.
 
@@ -55,13 +55,15 @@ pub enum RestoreStep {
     Retired,
     /// The clone is the dataset.
     Replaced,
+    /// The dataset and what was inside it are mounted.
+    Mounted,
     /// The dataset has its `canmount` and reservations back.
     Unparked,
 }
 
 impl RestoreStep {
     /// All steps in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unmounted,
         Self::Cloned,
         Self::Promoted,
@@ -69,6 +71,7 @@ impl RestoreStep {
         Self::ChildMoved,
         Self::Retired,
         Self::Replaced,
+        Self::Mounted,
         Self::Unparked,
     ];
 }
@@ -143,9 +146,11 @@ impl ZfsStore {
             [true, true, true] => return Err(fail(OP, names.branch, StoreErrorKind::Exists)),
             [false, _, _] => return Err(fail(OP, names.dataset, StoreErrorKind::NotFound)),
         };
+        self.remount(lib, &names.dataset, &remount)?;
+        self.faults.after(RestoreStep::Mounted, &names.dataset)?;
+        // Last, because the notes tell a repeated call that something is left to do.
         self.unpark(lib, OP, &names.dataset)?;
-        self.faults.after(RestoreStep::Unparked, &names.dataset)?;
-        self.remount(lib, &names.dataset, &remount)
+        self.faults.after(RestoreStep::Unparked, &names.dataset)
     }
 
     /// Unmounts and clones. Whatever fails, the dataset stays as it was.
@@ -260,7 +265,11 @@ impl ZfsStore {
             }
             handle::promote(&names.clone).map_err(|(refusal, conflict)| match conflict {
                 Some(name) => {
-                    let text = format!("both histories have a snapshot `{name}`; rename one (`zfs rename`)");
+                    let text = format!(
+                        "the histories of `{}` and of `{owner}` both have a snapshot `{name}`; \
+                         rename one (`zfs rename`)",
+                        names.from
+                    );
                     fail(OP, &names.dataset, StoreErrorKind::Invalid(text))
                 }
                 None => refusal.during(OP, &names.dataset),

@@ -5,7 +5,13 @@ use std::process::Command;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use zed_spec::DatasetPath;
+use zed_store::Create;
+use zed_store::MANAGED;
+use zed_store::Restore;
+use zed_store::SnapshotRef;
 use zed_store::Store;
+use zed_store::TakeSnapshot;
+use zed_store::UserProps;
 use zed_store::conformance;
 use zed_store::conformance::Fixture;
 use zed_store::zfs::Faults;
@@ -95,5 +101,51 @@ impl Fixture for Pool {
 
     fn read(&self, dataset: &DatasetPath, name: &str) -> Option<Vec<u8>> {
         conformance::read_at_mountpoint(self.store(), dataset, name)
+    }
+}
+
+/// A dataset's path from a literal.
+pub(crate) fn path(text: &str) -> DatasetPath {
+    DatasetPath::parse(text).expect("a literal path")
+}
+
+/// A snapshot's reference from `dataset@name`.
+pub(crate) fn snap(text: &str) -> SnapshotRef {
+    let (dataset, name) = text.split_once('@').expect("dataset@name");
+    SnapshotRef { dataset: path(dataset), name: name.to_owned() }
+}
+
+/// Properties from literals.
+pub(crate) fn props(pairs: &[(&str, &str)]) -> UserProps {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Creates a dataset with native and user properties.
+pub(crate) fn create(store: &dyn Store, name: &str, native: &[(&str, &str)], user: &[(&str, &str)]) {
+    store
+        .create(&Create { path: path(name), native: props(native), user: props(user) })
+        .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// `zed` and `zed/branches`, as the daemon makes them.
+pub(crate) fn branches(store: &dyn Store) {
+    for name in ["zed", "zed/branches"] {
+        create(store, name, &[("canmount", "off")], &[(MANAGED, "on")]);
+    }
+}
+
+/// Takes one snapshot with a stamp.
+pub(crate) fn take(store: &dyn Store, name: &str, user: &[(&str, &str)]) {
+    store.snapshot(&[TakeSnapshot { id: snap(name), user: props(user) }]).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// The request that puts `app` back to `from` and makes what it was `zed/branches/NAME`.
+pub(crate) fn back_to(from: &str, branch: &str) -> Restore {
+    Restore {
+        dataset: path("app"),
+        from: snap(from),
+        branch: path(&format!("zed/branches/{branch}")),
+        user: props(&[(MANAGED, "on"), ("com.zed:version", "1")]),
+        branch_user: props(&[("com.zed:role", "branch")]),
     }
 }

@@ -10,7 +10,6 @@ use nix::unistd::Uid;
 use nix::unistd::User;
 use serde::Deserialize;
 use serde::Serialize;
-use std::ffi::CString;
 use std::io;
 
 /// Whom a program runs as.
@@ -70,9 +69,21 @@ fn identity_of(name: &str, group: Option<u32>) -> Result<Identity, HostErrorKind
     }
     let entry = entry.ok_or_else(unknown)?;
     let gid = group.unwrap_or_else(|| entry.gid.as_raw());
-    let login = CString::new(entry.name.as_str()).map_err(|_| unknown())?;
-    let groups = nix::unistd::getgrouplist(&login, Gid::from_raw(gid)).map_err(failed)?;
-    Ok(Identity { uid: entry.uid.as_raw(), gid, groups: groups.into_iter().map(Gid::as_raw).collect() })
+    let groups = groups_of(&entry.name, gid).map_err(failed)?;
+    Ok(Identity { uid: entry.uid.as_raw(), gid, groups })
+}
+
+#[cfg(not(target_os = "illumos"))]
+fn groups_of(login: &str, gid: u32) -> nix::Result<Vec<u32>> {
+    let login = std::ffi::CString::new(login).map_err(|_| nix::Error::EINVAL)?;
+    let groups = nix::unistd::getgrouplist(&login, Gid::from_raw(gid))?;
+    Ok(groups.into_iter().map(Gid::as_raw).collect())
+}
+
+/// The bindings have no `getgrouplist` for illumos: the program gets its primary group only.
+#[cfg(target_os = "illumos")]
+fn groups_of(_login: &str, gid: u32) -> nix::Result<Vec<u32>> {
+    Ok(vec![gid])
 }
 
 fn find_group(name: &str) -> Result<u32, HostErrorKind> {

@@ -62,6 +62,7 @@ pub(crate) fn end_leftovers(
         known.retain(|entry| table.iter().any(|e| e.pid == entry.pid && e.start == entry.start && !e.zombie));
         for entry in find_leftovers(&table, record, boot_id) {
             if !known.iter().any(|e| e.pid == entry.pid && e.start == entry.start) {
+                tracing::warn!(pid = entry.pid, "ending a process that a killed supervisor has left behind");
                 known.push(entry);
             }
         }

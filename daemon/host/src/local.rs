@@ -59,6 +59,8 @@ const START_DEADLINE: Duration = Duration::from_secs(15);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at something that another process is about to do.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Files have the time of the kernel's last tick: 1 to 10 ms apart, with room to spare.
+const CLOCK_TICK: Duration = Duration::from_millis(200);
 /// Output of a hook that is kept.
 const HOOK_OUTPUT: usize = 16 * 1024;
 /// From TERM to KILL for a hook or a probe that has passed its deadline.
@@ -166,7 +168,12 @@ impl LocalHost {
             Ok(None) => return Ok(Look { supervisor, record: None }),
             Err(error) => Err(error.to_string()),
         };
-        cache.insert(app.clone(), Cached { inode, modified, record: record.clone() });
+        // Two files written within one tick of the clock may have the same inode and time: what is that young is
+        // read again the next time.
+        let age = meta.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+        if age.is_some_and(|age| age >= CLOCK_TICK) {
+            cache.insert(app.clone(), Cached { inode, modified, record: record.clone() });
+        }
         Ok(Look { supervisor, record: Some(record) })
     }
 
@@ -265,7 +272,10 @@ impl LocalHost {
             identity,
         };
         match self.launch(&files.folder, &launch)? {
-            LaunchReply::Started { .. } => Ok(()),
+            LaunchReply::Started { pid } => {
+                tracing::info!(app = %run.app, version = %run.version, pid, "started");
+                Ok(())
+            }
             LaunchReply::Refused { kind, text } => Err(match kind.as_str() {
                 "not_found" => HostErrorKind::NotFound(text),
                 "permission" => HostErrorKind::Permission(text),

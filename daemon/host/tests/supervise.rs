@@ -204,6 +204,7 @@ fn a_one_shot_completes_or_fails_for_good() {
         ("good", "exit 0", ProcessStatus::Completed),
         ("bad", "exit 4", ProcessStatus::Failed("exit 4".to_owned())),
         ("hit", "kill -9 $$", ProcessStatus::Failed("signal 9".to_owned())),
+        ("real-time", "kill -40 $$", ProcessStatus::Failed("signal 40".to_owned())),
     ];
     for (name, script, expect) in cases {
         let mut start = place.script(name, script);

@@ -32,8 +32,6 @@ use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitPidFlag;
-use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io;
@@ -288,15 +286,12 @@ impl Engine {
     /// Reaps what has ended. True when nothing of the app is left.
     fn reap(&mut self) -> bool {
         loop {
-            let (pid, outcome) = match nix::sys::wait::waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Outcome::Exit(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Outcome::Signal(signal as i32)),
-                Ok(WaitStatus::StillAlive) => return false,
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(_) => break,
-            };
-            if self.status.pid == Some(pid.as_raw().cast_unsigned()) {
-                self.program_ended(outcome);
+            match wait_for_any() {
+                Waited::Ended(pid, outcome) if self.status.pid == Some(pid) => self.program_ended(outcome),
+                // Something that the app left behind.
+                Waited::Ended(..) => {}
+                Waited::AllRun => return false,
+                Waited::NoChildren => break,
             }
         }
         // There are no children. Where the system gives a process no way to adopt its descendants, some may live
@@ -441,6 +436,37 @@ impl Engine {
             // The app goes on; what is shown of it is old, and the log says why.
             self.log.note(&error.to_string());
         }
+    }
+}
+
+/// What `waitpid` says.
+enum Waited {
+    Ended(u32, Outcome),
+    AllRun,
+    NoChildren,
+}
+
+/// Reaps one child, without waiting. Not nix's: that one loses the end of a process by a real-time signal.
+fn wait_for_any() -> Waited {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writing for the whole call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid == 0 {
+            return Waited::AllRun;
+        }
+        if pid < 0 {
+            match Errno::last() {
+                Errno::EINTR => continue,
+                _ => return Waited::NoChildren,
+            }
+        }
+        let outcome = if libc::WIFEXITED(status) {
+            Outcome::Exit(libc::WEXITSTATUS(status))
+        } else {
+            Outcome::Signal(libc::WTERMSIG(status))
+        };
+        return Waited::Ended(pid.cast_unsigned(), outcome);
     }
 }
 

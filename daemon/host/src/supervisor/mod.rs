@@ -48,6 +48,9 @@ const CANNOT_EXECUTE: u8 = 126;
 /// seen. Elsewhere (illumos) the session is searched; a process that makes its own session escapes there.
 pub(crate) const IS_REAPER: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
 
+/// Descriptors that are closed one by one where the system has no call for all of them.
+const MOST_DESCRIPTORS: i32 = 65_536;
+
 /// Largest request that is read: an environment of a few MiB is more than execve takes.
 const MAX_REQUEST: u64 = 16 << 20;
 
@@ -149,15 +152,17 @@ fn close_inherited() {
     #[cfg(target_os = "linux")]
     // SAFETY: no descriptor above 2 is owned by anything in this process yet; see `supervise_main`.
     let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0;
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(target_os = "freebsd")]
     let done = {
         // SAFETY: as above.
         unsafe { libc::closefrom(3) };
         true
     };
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    let done = false;
     if !done {
-        // A kernel before 5.9.
-        for fd in 3..4096 {
+        // illumos, and Linux before 5.9.
+        for fd in 3..MOST_DESCRIPTORS {
             // SAFETY: as above; closing a number that is not open is harmless.
             unsafe { libc::close(fd) };
         }

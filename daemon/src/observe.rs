@@ -1,0 +1,152 @@
+//! One look at the store and the host, as the planner wants it.
+//!
+//! Reads and changes nothing. Costs one pass over the store.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use zed_host::Host;
+use zed_host::HostError;
+use zed_host::ProcessInfo;
+use zed_plan::Observed;
+use zed_plan::ObservedDataset;
+use zed_plan::ObservedSnapshot;
+use zed_spec::AppName;
+use zed_spec::DeploySpec;
+use zed_spec::HostName;
+use zed_spec::ValueFrom;
+use zed_store::Dataset;
+use zed_store::Snapshot;
+use zed_store::Store;
+use zed_store::StoreError;
+
+/// What does not change between two looks.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// This host.
+    pub host: HostName,
+    /// Pool of the store, `None` for the embedded one.
+    pub pool: Option<String>,
+    /// Facts for conditions.
+    pub facts: BTreeMap<String, String>,
+    /// Runtimes of this host.
+    pub runtimes: BTreeSet<String>,
+}
+
+/// What was seen, for the planner and for the views.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// For the planner.
+    pub observed: Arc<Observed>,
+    /// The store's own values.
+    pub datasets: Arc<Vec<Arc<Dataset>>>,
+    /// The host's own values.
+    pub processes: Arc<BTreeMap<AppName, ProcessInfo>>,
+}
+
+/// Why looking failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The store could not be read.
+    #[error("failed to observe the store")]
+    Store(#[source] StoreError),
+    /// The process runtime could not be read.
+    #[error("failed to observe the apps")]
+    Host(#[source] HostError),
+}
+
+/// Looks once. `specs` say which variables and files matter.
+pub fn observe<'a>(
+    store: &dyn Store,
+    host: &dyn Host,
+    fixed: &Fixed,
+    specs: impl Iterator<Item = &'a DeploySpec>,
+) -> Result<Look, ObserveError> {
+    let datasets = store.list().map_err(ObserveError::Store)?;
+    let snapshots = store.snapshots(None).map_err(ObserveError::Store)?;
+    let info = store.info().map_err(ObserveError::Store)?;
+    let processes = host.observe().map_err(ObserveError::Host)?;
+    let (env, files) = values_from_elsewhere(specs);
+    let observed = Observed {
+        host: Some(fixed.host.clone()),
+        pool: fixed.pool.clone(),
+        available: info.available,
+        datasets: datasets.iter().map(|dataset| (dataset.path.clone(), observed_dataset(dataset))).collect(),
+        snapshots: observed_snapshots(&snapshots),
+        processes: processes.iter().map(|(app, info)| (app.clone(), info.observed.clone())).collect(),
+        facts: fixed.facts.clone(),
+        env,
+        files,
+        runtimes: fixed.runtimes.clone(),
+    };
+    Ok(Look { observed: Arc::new(observed), datasets: Arc::new(datasets), processes: Arc::new(processes) })
+}
+
+fn observed_dataset(dataset: &Dataset) -> ObservedDataset {
+    ObservedDataset {
+        mountpoint: dataset.mountpoint.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        mounted: dataset.mounted,
+        native: dataset.native.clone(),
+        user: dataset.user.clone(),
+        origin: dataset.origin.as_ref().map(|origin| (origin.dataset.clone(), origin.name.clone())),
+    }
+}
+
+/// Only snapshots with a stamp: others belong to somebody else.
+fn observed_snapshots(snapshots: &[Arc<Snapshot>]) -> BTreeMap<zed_spec::DatasetPath, Vec<ObservedSnapshot>> {
+    let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(|s| s.user.keys().any(|name| name.starts_with("com.zed:"))) {
+        found.entry(snapshot.id.dataset.clone()).or_default().push(ObservedSnapshot {
+            name: snapshot.id.name.clone(),
+            txg: snapshot.txg,
+            created: snapshot.created,
+            user: snapshot.user.clone(),
+            clones: snapshot.clones.clone(),
+        });
+    }
+    found
+}
+
+/// The daemon's environment and fingerprints of files, restricted to what the specs name.
+fn values_from_elsewhere<'a>(
+    specs: impl Iterator<Item = &'a DeploySpec>,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let mut env = BTreeMap::new();
+    let mut files = BTreeMap::new();
+    let mut add_variable = |name: &str| {
+        if let Ok(value) = std::env::var(name) {
+            env.insert(name.to_owned(), value);
+        }
+    };
+    for app in specs.flat_map(|spec| spec.apps.values()) {
+        for from in app.env_from.values().chain(&app.cookie) {
+            match from {
+                ValueFrom::Env(name) => add_variable(name),
+                ValueFrom::File(path) => {
+                    if let Ok(bytes) = std::fs::read(path) {
+                        files.insert(path.clone(), crate::sha256_hex(&bytes));
+                    }
+                }
+                ValueFrom::Secret(_) => {}
+            }
+        }
+        if let Some(condition) = &app.when {
+            condition_variables(condition, &mut add_variable);
+        }
+    }
+    (env, files)
+}
+
+fn condition_variables(condition: &zed_spec::Condition, add: &mut impl FnMut(&str)) {
+    use zed_spec::Condition;
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) => {
+            for part in parts {
+                condition_variables(part, add);
+            }
+        }
+        Condition::Not(part) => condition_variables(part, add),
+        Condition::Env(name, _) => add(name),
+        Condition::Fact(..) => {}
+    }
+}

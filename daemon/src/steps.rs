@@ -1,0 +1,328 @@
+//! One step of a plan, carried out on the store and the host.
+//!
+//! Every step may be repeated. Takes no decision that the plan did not take; knows no journal.
+
+use crate::state::StateDir;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use zed_host::Host;
+use zed_host::HostError;
+use zed_host::HookRequest;
+use zed_host::ProbeRequest;
+use zed_host::Start;
+use zed_plan::RunSpec;
+use zed_plan::Step;
+use zed_spec::DatasetPath;
+use zed_spec::ValueFrom;
+use zed_store::BRANCHES;
+use zed_store::Create;
+use zed_store::MANAGED;
+use zed_store::OWN_DATASET;
+use zed_store::PropChange;
+use zed_store::Restore;
+use zed_store::SnapshotRef;
+use zed_store::Store;
+use zed_store::StoreError;
+use zed_store::StoreErrorKind;
+use zed_store::TakeSnapshot;
+
+/// A hook that runs longer is killed.
+const HOOK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// PATH of an app when the daemon has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host refused.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The state directory could not be written.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
+    /// A value that comes from elsewhere is not there.
+    #[error("app `{app}` needs {what} for its variable `{variable}`: {problem}")]
+    Value {
+        /// The app.
+        app: String,
+        /// Its variable.
+        variable: String,
+        /// `the variable REGION of zedd's environment`.
+        what: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The dataset that the app runs in is not there or not mounted.
+    #[error("the dataset `{dataset}` of app `{app}` has no mountpoint to run in; {hint}")]
+    NotMounted {
+        /// The app.
+        app: String,
+        /// Its dataset.
+        dataset: DatasetPath,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Not healthy in time.
+    #[error("app `{app}` is not healthy: {summary}")]
+    Unhealthy {
+        /// The app.
+        app: String,
+        /// What was seen.
+        summary: String,
+        /// Every attempt.
+        transcript: Vec<String>,
+    },
+    /// A hook failed.
+    #[error("hook {kind} `{command}` of app `{app}` ended with {ended}{output}")]
+    Hook {
+        /// The app.
+        app: String,
+        /// Which hook.
+        kind: String,
+        /// What was run.
+        command: String,
+        /// How it ended.
+        ended: String,
+        /// Its last output, on a new line.
+        output: String,
+    },
+    /// Asked for by a fault test.
+    #[error("a fault was injected at `{0}`")]
+    Injected(String),
+}
+
+/// Carries out steps.
+#[derive(Clone)]
+pub struct Steps {
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    state: StateDir,
+}
+
+impl Steps {
+    /// On this store, this host and this state directory.
+    pub fn new(store: Arc<dyn Store>, host: Arc<dyn Host>, state: StateDir) -> Self {
+        Self { store, host, state }
+    }
+
+    /// Does it. Blocks until it is done; `cancel` ends a probe early.
+    pub fn run(&self, step: &Step, cancel: &Arc<AtomicBool>) -> Result<(), StepError> {
+        match step {
+            Step::CreateDataset { path, native, user } => {
+                let request = Create { path: path.clone(), native: native.clone(), user: user.clone() };
+                Ok(self.store.create(&request)?)
+            }
+            Step::SetProps { changes } => self.set_props(changes),
+            Step::Snapshot { name, set } => self.snapshot(name, set),
+            Step::Restore { dataset, from, snapshot, branch, user, branch_user } => {
+                ensure_own_datasets(&*self.store)?;
+                Ok(self.store.restore(&Restore {
+                    dataset: dataset.clone(),
+                    from: SnapshotRef { dataset: from.clone(), name: snapshot.clone() },
+                    branch: branch.clone(),
+                    user: user.clone(),
+                    branch_user: branch_user.clone(),
+                })?)
+            }
+            Step::Retire { dataset, branch } => self.retire(dataset, branch),
+            Step::StopApp { app, grace } => Ok(self.host.stop(app, *grace)?),
+            Step::StartApp { run } => self.start(run),
+            Step::RecordRelease { release } => Ok(self.state.write_release(release)?),
+            Step::Probe { app, health, run } => self.probe(app.as_str(), health, run, cancel),
+            Step::Hook { kind, command, run } => self.hook(kind, command, run),
+            Step::ForgetApp { app } => Ok(self.host.forget(app)?),
+            Step::DestroySnapshots { set } => {
+                let set: Vec<SnapshotRef> = set
+                    .iter()
+                    .map(|(dataset, name)| SnapshotRef { dataset: dataset.clone(), name: name.clone() })
+                    .collect();
+                unless_busy(self.store.destroy_snapshots(&set))
+            }
+            Step::DestroyBranch { branch } => unless_busy(self.store.destroy_branch(branch)),
+        }
+    }
+
+    fn set_props(&self, changes: &[zed_plan::PropEdit]) -> Result<(), StepError> {
+        let changes: Vec<PropChange> = changes
+            .iter()
+            .map(|edit| PropChange { path: edit.path.clone(), native: edit.native.clone(), user: edit.user.clone() })
+            .collect();
+        Ok(self.store.set(&changes)?)
+    }
+
+    fn snapshot(&self, name: &str, set: &BTreeMap<DatasetPath, BTreeMap<String, String>>) -> Result<(), StepError> {
+        let set: Vec<TakeSnapshot> = set
+            .iter()
+            .map(|(dataset, user)| TakeSnapshot {
+                id: SnapshotRef { dataset: dataset.clone(), name: name.to_owned() },
+                user: user.clone(),
+            })
+            .collect();
+        Ok(self.store.snapshot(&set)?)
+    }
+
+    /// Undo of a creation: when the creation never happened there is nothing to retire.
+    fn retire(&self, dataset: &DatasetPath, branch: &DatasetPath) -> Result<(), StepError> {
+        if self.store.get(dataset)?.is_none() {
+            return Ok(());
+        }
+        ensure_own_datasets(&*self.store)?;
+        Ok(self.store.retire(dataset, branch)?)
+    }
+
+    fn start(&self, run: &RunSpec) -> Result<(), StepError> {
+        let (directory, environment) = self.surroundings(run)?;
+        Ok(self.host.start(&Start { run: run.clone(), directory, environment })?)
+    }
+
+    fn probe(
+        &self,
+        app: &str,
+        health: &zed_spec::Health,
+        run: &RunSpec,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<(), StepError> {
+        let (directory, environment) = self.surroundings(run)?;
+        let report = self.host.probe(
+            &ProbeRequest {
+                app: run.app.clone(),
+                health: health.clone(),
+                run_hash: run.run_hash.clone(),
+                directory,
+                environment,
+                user: run.user.clone(),
+                group: run.group.clone(),
+            },
+            cancel,
+        );
+        if report.healthy {
+            return Ok(());
+        }
+        Err(StepError::Unhealthy { app: app.to_owned(), summary: report.summary, transcript: report.transcript })
+    }
+
+    fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
+        let (directory, environment) = self.surroundings(run)?;
+        let report = self.host.run_hook(&HookRequest {
+            app: run.app.clone(),
+            command: command.to_vec(),
+            directory,
+            environment,
+            user: run.user.clone(),
+            group: run.group.clone(),
+            deadline: HOOK_DEADLINE,
+        })?;
+        if report.ok {
+            return Ok(());
+        }
+        let output = report.output.trim_end();
+        Err(StepError::Hook {
+            app: run.app.to_string(),
+            kind: kind.to_owned(),
+            command: command.join(" "),
+            ended: report.ended,
+            output: if output.is_empty() { String::new() } else { format!("\n{output}") },
+        })
+    }
+
+    /// Working directory and complete environment of an app.
+    fn surroundings(&self, run: &RunSpec) -> Result<(PathBuf, BTreeMap<String, String>), StepError> {
+        let not_mounted = |hint| StepError::NotMounted {
+            app: run.app.to_string(),
+            dataset: run.dataset.clone(),
+            hint,
+        };
+        self.store.mount(&run.dataset)?;
+        let dataset = self.store.get(&run.dataset)?.ok_or_else(|| not_mounted("the dataset does not exist"))?;
+        let directory = dataset
+            .mountpoint
+            .clone()
+            .ok_or_else(|| not_mounted("set a mountpoint: an app's working directory is its dataset"))?;
+        let mut environment = run.env.clone();
+        for (variable, from) in &run.env_from {
+            let value = resolve(from).map_err(|(what, problem)| StepError::Value {
+                app: run.app.to_string(),
+                variable: variable.clone(),
+                what,
+                problem,
+            })?;
+            environment.insert(variable.clone(), value);
+        }
+        let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
+        environment.entry("PATH".to_owned()).or_insert(path);
+        for (name, value) in [
+            ("ZED_APP", run.app.as_str()),
+            ("ZED_VERSION", run.version.as_str()),
+            ("ZED_DEPLOY", run.deploy.as_str()),
+            ("ZED_HOST", run.host.as_str()),
+        ] {
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+        environment.insert("ZED_DATA".to_owned(), directory.to_string_lossy().into_owned());
+        Ok((directory, environment))
+    }
+}
+
+/// A value from elsewhere, or what it is and what is wrong with it.
+fn resolve(from: &ValueFrom) -> Result<String, (String, String)> {
+    match from {
+        ValueFrom::Env(name) => match std::env::var(name) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            _ => Err((
+                format!("the variable {name} of zedd's environment"),
+                "it is not set; set it for zedd and start zedd again".to_owned(),
+            )),
+        },
+        ValueFrom::File(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Err(e) => Err((format!("the file {path}"), e.to_string())),
+        },
+        ValueFrom::Secret(slot) => Err((
+            format!("the secret slot {slot}"),
+            "this zedd has no secret store; use Env(..) or File(..)".to_owned(),
+        )),
+    }
+}
+
+/// Retention leaves alone what turns out to be needed: a clone, a hold, a send in progress.
+fn unless_busy(result: Result<(), StoreError>) -> Result<(), StepError> {
+    match result {
+        Err(StoreError { kind: StoreErrorKind::Busy(by), object, .. }) => {
+            tracing::info!(object, by, "kept: it is still needed");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The datasets that zed owns: its state, and the parent of branches, which is never mounted.
+pub fn ensure_own_datasets(store: &dyn Store) -> Result<(), StoreError> {
+    for (path, native) in [(OWN_DATASET, None), (BRANCHES, Some(("canmount", "off")))] {
+        let path = DatasetPath::parse(path).map_err(|e| StoreError {
+            operation: "create",
+            object: path.to_owned(),
+            kind: StoreErrorKind::Invalid(e.to_string()),
+            source: None,
+        })?;
+        if store.get(&path)?.is_some() {
+            continue;
+        }
+        store.create(&Create {
+            path,
+            native: native.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            user: BTreeMap::from([
+                (MANAGED.to_owned(), "yes".to_owned()),
+                ("com.zed:role".to_owned(), "own".to_owned()),
+                ("com.zed:schema".to_owned(), "1".to_owned()),
+            ]),
+        })?;
+    }
+    Ok(())
+}

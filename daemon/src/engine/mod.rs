@@ -1,0 +1,250 @@
+//! The reconcile loop: read what is declared, look at what is, plan, and let workers carry it out.
+//!
+//! Level-triggered: a wake-up carries no data that a pass relies on. Deploy, boot, retry, drift and the end of
+//! a worker are all the same pass. The loop itself never waits for an app or a command.
+
+mod deploys;
+mod jobs;
+mod verbs;
+mod world;
+
+pub use deploys::DeployState;
+pub use jobs::JobEnd;
+
+use crate::events::About;
+use crate::events::Events;
+use crate::executor::Executor;
+use crate::faults::Faults;
+use crate::metrics::Metrics;
+use crate::observe::Fixed;
+use crate::observe::Look;
+use crate::observe::observe;
+use crate::shared::Inbox;
+use crate::shared::Known;
+use crate::shared::Shared;
+use crate::state::StateDir;
+use crate::state::StateError;
+use crate::steps::Steps;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+use zed_ctl::EventKind;
+use zed_fs::Ticket;
+use zed_host::Host;
+use zed_plan::Release;
+use zed_plan::RunId;
+use zed_spec::DeployName;
+use zed_store::Store;
+
+/// What an engine is made of.
+pub struct Parts {
+    /// Where datasets are.
+    pub store: Arc<dyn Store>,
+    /// Where apps run.
+    pub host: Arc<dyn Host>,
+    /// The state directory.
+    pub state: StateDir,
+    /// Host name, pool, facts, runtimes.
+    pub fixed: Fixed,
+    /// How the store was named on the command line, for views.
+    pub store_name: String,
+    /// What is shared with the tree.
+    pub shared: Arc<Shared>,
+    /// Where events go.
+    pub events: Arc<Events>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Fault points.
+    pub faults: Faults,
+    /// Time between looks when nothing happens.
+    pub drift_interval: Duration,
+}
+
+/// The reconcile loop.
+pub struct Engine {
+    parts: Parts,
+    executor: Executor,
+    deploys: BTreeMap<DeployName, DeployState>,
+    plans: BTreeMap<DeployName, DeployState>,
+    releases: Arc<BTreeMap<String, Release>>,
+    releases_stale: bool,
+    /// Commands that end when their deploy comes to rest.
+    waiting: BTreeMap<DeployName, Vec<Ticket>>,
+    /// Commands that end with the present pass.
+    after_pass: Vec<Ticket>,
+    ends: mpsc::Receiver<JobEnd>,
+    end: mpsc::Sender<JobEnd>,
+    started: bool,
+    started_at: i64,
+    killed: bool,
+    world_cache: world::Cache,
+}
+
+impl Engine {
+    /// Reads what is remembered; changes nothing yet.
+    pub fn new(parts: Parts) -> Result<Self, StateError> {
+        let steps = Steps::new(parts.store.clone(), parts.host.clone(), parts.state.clone());
+        let executor = Executor::new(steps, parts.host.clone(), parts.state.clone(), parts.faults.clone());
+        let deploys = parts
+            .state
+            .records()?
+            .into_iter()
+            .map(|(name, record)| (name.clone(), DeployState::remembered(&name, record)))
+            .collect();
+        let (end, ends) = mpsc::channel();
+        Ok(Self {
+            parts,
+            executor,
+            deploys,
+            plans: BTreeMap::new(),
+            releases: Arc::default(),
+            releases_stale: true,
+            waiting: BTreeMap::new(),
+            after_pass: Vec::new(),
+            ends,
+            end,
+            started: false,
+            started_at: now(),
+            killed: false,
+            world_cache: world::Cache::default(),
+        })
+    }
+
+    /// Loops until the daemon ends. Workers that are still busy are left: their journals say how to go on.
+    pub fn run(mut self) {
+        let shared = self.parts.shared.clone();
+        while !shared.stopping.load(Ordering::SeqCst) && !self.killed {
+            let timer = if self.started { self.parts.drift_interval } else { Duration::ZERO };
+            let inbox = shared.next(timer);
+            if shared.stopping.load(Ordering::SeqCst) {
+                break;
+            }
+            self.pass(&inbox);
+        }
+        self.drain();
+    }
+
+    /// One turn.
+    pub fn pass(&mut self, inbox: &Inbox) {
+        let began = Instant::now();
+        self.finish_jobs();
+        if self.killed {
+            return;
+        }
+        if !std::mem::replace(&mut self.started, true) {
+            self.recover();
+        }
+        if let Err(error) = self.read_specs(&inbox.saved) {
+            self.trouble(&crate::chain(&error));
+        }
+        let look = match self.look() {
+            Ok(look) => look,
+            Err(problem) => return self.trouble(&problem),
+        };
+        self.tell_known(&look);
+        self.handle(&inbox.requests, &look);
+        let changed = self.converge(&look);
+        self.publish(&look);
+        self.settle(inbox.seen);
+        for ticket in std::mem::take(&mut self.after_pass) {
+            self.parts.shared.end_ticket(ticket, &Ok("looked at everything".to_owned()));
+        }
+        self.parts.metrics.pass(began.elapsed(), changed);
+    }
+
+    /// Waits for workers that are about to end, a little while.
+    fn drain(&mut self) {
+        let until = Instant::now() + Duration::from_secs(3);
+        while !self.killed && !self.parts.shared.busy().is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(end) = self.ends.recv_timeout(left) else { return };
+            self.finish_job(end);
+        }
+    }
+
+    fn look(&mut self) -> Result<Look, String> {
+        if self.releases_stale {
+            self.releases = Arc::new(self.parts.state.releases().map_err(|e| crate::chain(&e))?);
+            self.releases_stale = false;
+        }
+        let specs = self.deploys.values().chain(self.plans.values()).filter_map(|deploy| deploy.spec());
+        let released = self.releases.values().map(|release| &release.definition);
+        observe(&*self.parts.store, &*self.parts.host, &self.parts.fixed, specs, released).map_err(|e| crate::chain(&e))
+    }
+
+    /// What verbs are judged by until the next pass.
+    fn tell_known(&self, look: &Look) {
+        self.parts.shared.set_known(Known {
+            look: Some(look.clone()),
+            releases: self.releases.clone(),
+            apps: Arc::new(crate::places(&look.observed)),
+            deploys: Arc::new(self.deploys.keys().cloned().collect()),
+            generations: Arc::new(self.deploys.iter().map(|(name, d)| (name.clone(), d.record.generation)).collect()),
+        });
+    }
+
+    /// The store or the state cannot be read: said once in the log each time, and shown until it can.
+    fn trouble(&mut self, problem: &str) {
+        tracing::error!(problem, "the host cannot be observed; trying again");
+        self.parts.events.emit(EventKind::Warning, About::nothing(), problem);
+        let mut world = (*self.parts.shared.world()).clone();
+        let mut host = (*world.host).clone();
+        "failed".clone_into(&mut host.state);
+        host.problems = vec![problem.to_owned()];
+        world.host = Arc::new(host);
+        world.changed_at = now();
+        self.parts.shared.publish(world);
+    }
+
+    /// Tells everybody who waits for a deploy that is at rest.
+    fn settle(&mut self, seen: u64) {
+        let busy = self.parts.shared.busy();
+        for (name, deploy) in &self.deploys {
+            if busy.contains_key(name) || !deploy.at_rest() {
+                continue;
+            }
+            let outcome = deploy.outcome();
+            for ticket in self.waiting.remove(name).unwrap_or_default() {
+                self.parts.shared.end_ticket(ticket, &outcome);
+            }
+            self.parts.shared.settle(name.as_str(), seen, outcome);
+        }
+        let names: BTreeSet<String> = self.deploys.keys().map(ToString::to_string).collect();
+        self.parts.shared.pass_done(&names);
+    }
+
+    fn emit(&self, kind: EventKind, about: About, text: &str) {
+        self.parts.events.emit(kind, about, text);
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A new run's name: milliseconds since 1970 and a counter, in base 36. Unique on a host as long as its clock
+/// does not go back over a restart within the same millisecond.
+pub fn new_run() -> RunId {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = u128::from(COUNTER.fetch_add(1, Ordering::Relaxed) % 1296);
+    let mut rest = since.as_millis() * 1296 + count;
+    let mut text = Vec::new();
+    while rest > 0 {
+        // The remainder is below 36, so the index is in range.
+        text.push(DIGITS[usize::try_from(rest % 36).unwrap_or(0)]);
+        rest /= 36;
+    }
+    text.reverse();
+    RunId(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,358 @@
+//! What the reconcile loop, its workers and the file tree share, behind one lock that is never held for long.
+//!
+//! Requests go in, outcomes and the world come out. Nothing here touches the store or a process.
+
+use crate::observe::Look;
+use parking_lot::Condvar;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use zed_ctl::Code;
+use zed_ctl::CtlError;
+use zed_ctl::Verb;
+use zed_ctl::World;
+use zed_fs::Done;
+use zed_fs::Outcome;
+use zed_fs::Ticket;
+use zed_fs::WaitFor;
+use zed_plan::Plan;
+use zed_plan::Release;
+use zed_spec::AppName;
+use zed_spec::DatasetPath;
+use zed_spec::DeployName;
+
+/// Outcomes of ended commands that are remembered for a late waiter.
+const REMEMBERED_TICKETS: usize = 1000;
+
+/// A command that was judged good and waits for the loop.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// A verb, for an app or for everything.
+    Verb {
+        /// The app, for verbs of an app.
+        app: Option<AppName>,
+        /// What.
+        verb: Verb,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Apply exactly this plan.
+    Apply {
+        /// The plan.
+        plan: Box<Plan>,
+        /// Who waits.
+        ticket: Ticket,
+    },
+}
+
+/// Where an app is, by its stamp.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppPlace {
+    /// Its deploy.
+    pub deploy: DeployName,
+    /// Its dataset.
+    pub dataset: DatasetPath,
+    /// `com.zed:spec`.
+    pub spec: String,
+}
+
+/// What judging a verb needs to know, as of the last look.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// The last look; `None` before the first.
+    pub look: Option<Look>,
+    /// Kept releases.
+    pub releases: Arc<BTreeMap<String, Release>>,
+    /// Apps by their stamps.
+    pub apps: Arc<BTreeMap<AppName, AppPlace>>,
+    /// Deploys that have a record.
+    pub deploys: Arc<BTreeSet<DeployName>>,
+    /// Generations by deploy.
+    pub generations: Arc<BTreeMap<DeployName, u64>>,
+}
+
+/// Shared state.
+pub struct Shared {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    hooks: Mutex<Vec<Box<dyn Fn(u64) + Send + Sync>>>,
+    /// Set once, when the daemon ends.
+    pub stopping: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Inner {
+    world: Arc<World>,
+    known: Known,
+    woken: bool,
+    requests: Vec<Request>,
+    saves: BTreeMap<String, u64>,
+    save_seq: u64,
+    settled: BTreeMap<String, (u64, Outcome)>,
+    first_pass_done: bool,
+    settle_waiters: Vec<(String, u64, Done)>,
+    next_ticket: u64,
+    tickets: BTreeMap<Ticket, Option<Outcome>>,
+    ticket_waiters: Vec<(Ticket, Done)>,
+    busy: BTreeMap<DeployName, Busy>,
+}
+
+/// A deploy on which a worker works.
+#[derive(Debug, Clone)]
+pub struct Busy {
+    /// `deploying`, `rolling back`, ...
+    pub what: String,
+    /// What it does just now.
+    pub step: String,
+    /// Ends its probes early.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// What a pass has to look at.
+#[derive(Default)]
+pub struct Inbox {
+    /// Commands, oldest first.
+    pub requests: Vec<Request>,
+    /// Deploys that were saved since the last pass, also with equal bytes.
+    pub saved: BTreeSet<String>,
+    /// The save number up to which this pass has seen everything.
+    pub seen: u64,
+}
+
+impl Shared {
+    /// Nothing known yet.
+    pub fn new() -> Self {
+        Self {
+            inner: Mutex::default(),
+            wake: Condvar::new(),
+            hooks: Mutex::default(),
+            stopping: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// The world as it was last published.
+    pub fn world(&self) -> Arc<World> {
+        self.inner.lock().world.clone()
+    }
+
+    /// What verbs are judged by.
+    pub fn known(&self) -> Known {
+        self.inner.lock().known.clone()
+    }
+
+    /// Publishes what verbs are judged by.
+    pub fn set_known(&self, known: Known) {
+        self.inner.lock().known = known;
+    }
+
+    /// Publishes a world when it differs in more than its number; tells the hooks.
+    pub fn publish(&self, mut world: World) {
+        let version = {
+            let mut inner = self.inner.lock();
+            world.version = inner.world.version + 1;
+            inner.world = Arc::new(world);
+            inner.world.version
+        };
+        for hook in &*self.hooks.lock() {
+            hook(version);
+        }
+    }
+
+    /// Calls the hook after each change of the world.
+    pub fn on_change(&self, hook: Box<dyn Fn(u64) + Send + Sync>) {
+        self.hooks.lock().push(hook);
+    }
+
+    /// Makes the loop look again, now.
+    pub fn wake(&self) {
+        self.inner.lock().woken = true;
+        self.wake.notify_all();
+    }
+
+    /// The daemon ends: the loop leaves at its next turn, probes end early.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for busy in self.inner.lock().busy.values() {
+            busy.cancel.store(true, Ordering::SeqCst);
+        }
+        self.wake();
+    }
+
+    /// Waits for a wake-up or for the timer, and takes what has come in.
+    pub fn next(&self, timer: Duration) -> Inbox {
+        let mut inner = self.inner.lock();
+        if !inner.woken && !self.stopping.load(Ordering::SeqCst) {
+            self.wake.wait_for(&mut inner, timer);
+        }
+        inner.woken = false;
+        let seen = inner.save_seq;
+        Inbox {
+            requests: std::mem::take(&mut inner.requests),
+            saved: std::mem::take(&mut inner.saves).into_keys().collect(),
+            seen,
+        }
+    }
+
+    /// A spec was saved.
+    pub fn saved(&self, name: &str) {
+        {
+            let mut inner = self.inner.lock();
+            inner.save_seq += 1;
+            let seq = inner.save_seq;
+            inner.saves.insert(name.to_owned(), seq);
+            // Whoever waits from now on waits for this save.
+            inner.settled.remove(name);
+        }
+        self.wake();
+    }
+
+    /// Hands a request to the loop.
+    pub fn submit(&self, make: impl FnOnce(Ticket) -> Request) -> Ticket {
+        let ticket = {
+            let mut inner = self.inner.lock();
+            inner.next_ticket += 1;
+            let ticket = Ticket(inner.next_ticket);
+            inner.tickets.insert(ticket, None);
+            while inner.tickets.len() > REMEMBERED_TICKETS {
+                inner.tickets.pop_first();
+            }
+            inner.requests.push(make(ticket));
+            ticket
+        };
+        self.wake();
+        ticket
+    }
+
+    /// A command has ended: whoever waits is told.
+    pub fn end_ticket(&self, ticket: Ticket, outcome: &Outcome) {
+        let mut told = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            inner.tickets.insert(ticket, Some(outcome.clone()));
+            let waiters = std::mem::take(&mut inner.ticket_waiters);
+            for (wanted, done) in waiters {
+                if wanted == ticket { told.push(done) } else { inner.ticket_waiters.push((wanted, done)) }
+            }
+        }
+        for done in told {
+            done(outcome.clone());
+        }
+    }
+
+    /// A pass has brought a deploy to rest, having seen all saves up to `seen`.
+    pub fn settle(&self, name: &str, seen: u64, outcome: Outcome) {
+        let mut told = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            if inner.saves.contains_key(name) {
+                return;
+            }
+            let waiters = std::mem::take(&mut inner.settle_waiters);
+            for (wanted, seq, done) in waiters {
+                if wanted == name && seq <= seen { told.push(done) } else { inner.settle_waiters.push((wanted, seq, done)) }
+            }
+            inner.settled.insert(name.to_owned(), (seen, outcome.clone()));
+        }
+        for done in told {
+            done(outcome.clone());
+        }
+    }
+
+    /// A deploy is at work again: its last outcome no longer answers a waiter.
+    pub fn unsettle(&self, name: &str) {
+        self.inner.lock().settled.remove(name);
+    }
+
+    /// The first pass is over, or a later one: deploys that are not there are known not to be there.
+    pub fn pass_done(&self, names: &BTreeSet<String>) {
+        let mut gone = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            inner.first_pass_done = true;
+            inner.settled.retain(|name, _| names.contains(name));
+            let waiters = std::mem::take(&mut inner.settle_waiters);
+            for (name, seq, done) in waiters {
+                let known = names.contains(&name) || inner.saves.contains_key(&name);
+                if known { inner.settle_waiters.push((name, seq, done)) } else { gone.push((name, done)) }
+            }
+        }
+        for (name, done) in gone {
+            done(Err(no_deploy(&name)));
+        }
+    }
+
+    /// Calls `done` when it has ended.
+    pub fn when(&self, what: WaitFor, done: Done) {
+        let outcome = {
+            let mut inner = self.inner.lock();
+            match what {
+                WaitFor::Ticket(ticket) => match inner.tickets.get(&ticket) {
+                    Some(None) => {
+                        inner.ticket_waiters.push((ticket, done));
+                        return;
+                    }
+                    Some(Some(outcome)) => outcome.clone(),
+                    None => Ok("ended".to_owned()),
+                },
+                WaitFor::Settled(name) => {
+                    if let Some((_, outcome)) = inner.settled.get(&name) {
+                        outcome.clone()
+                    } else {
+                        let seq = inner.saves.get(&name).copied().unwrap_or(0);
+                        inner.settle_waiters.push((name, seq, done));
+                        // A name that nobody knows is answered at the end of the next pass.
+                        inner.woken = true;
+                        self.wake.notify_all();
+                        return;
+                    }
+                }
+            }
+        };
+        done(outcome);
+    }
+
+    /// Marks a deploy as worked on. `Err` says what is going on already.
+    pub fn begin(&self, deploy: &DeployName, what: &str) -> Result<Arc<AtomicBool>, String> {
+        let mut inner = self.inner.lock();
+        if let Some(busy) = inner.busy.get(deploy) {
+            return Err(busy.what.clone());
+        }
+        let cancel = Arc::new(AtomicBool::new(self.stopping.load(Ordering::SeqCst)));
+        let busy = Busy { what: what.to_owned(), step: String::new(), cancel: cancel.clone() };
+        inner.busy.insert(deploy.clone(), busy);
+        Ok(cancel)
+    }
+
+    /// Says what is being done on a deploy.
+    pub fn set_step(&self, deploy: &DeployName, step: &str) {
+        if let Some(busy) = self.inner.lock().busy.get_mut(deploy) {
+            step.clone_into(&mut busy.step);
+        }
+    }
+
+    /// The work on a deploy is over.
+    pub fn end(&self, deploy: &DeployName) {
+        self.inner.lock().busy.remove(deploy);
+    }
+
+    /// Deploys that are worked on.
+    pub fn busy(&self) -> BTreeMap<DeployName, Busy> {
+        self.inner.lock().busy.clone()
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// There is no such deploy.
+pub fn no_deploy(name: &str) -> CtlError {
+    CtlError::new(Code::NotFound, format!("there is no deploy `{name}`"))
+        .hint(format!("save deploy/{name}.ron first; `ls /zed/deploy` shows those that are there"))
+}

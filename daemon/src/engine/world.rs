@@ -1,0 +1,340 @@
+//! The world as the tree shows it: made from one look and from what the loop knows.
+//!
+//! Renders nothing: that is zed-ctl's. What has not changed is shared with the world before.
+
+use super::DeployState;
+use super::Engine;
+use super::now;
+use crate::observe::Look;
+use crate::shared::Busy;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use zed_ctl::AppView;
+use zed_ctl::DatasetView;
+use zed_ctl::DeployView;
+use zed_ctl::HostView;
+use zed_ctl::ReleaseView;
+use zed_ctl::World;
+use zed_ctl::rfc3339;
+use zed_host::ProcessInfo;
+use zed_plan::AppStamp;
+use zed_plan::ProcessStatus;
+use zed_plan::RunState;
+use zed_spec::App;
+use zed_spec::AppName;
+use zed_spec::DatasetPath;
+use zed_spec::DeployName;
+use zed_store::Dataset;
+
+/// Views of datasets by the store's own values: most do not change between two looks.
+#[derive(Default)]
+pub struct Cache {
+    datasets: BTreeMap<DatasetPath, (Arc<Dataset>, Arc<DatasetView>)>,
+    views: Arc<BTreeMap<String, Arc<DatasetView>>>,
+}
+
+/// What is worst comes first: the host's state is that of its worst deploy.
+const WORST_FIRST: [&str; 8] =
+    ["needs-operator", "failed", "rejected", "drift", "held", "converging", "removing", "accepted"];
+
+impl Engine {
+    /// Makes the world of this look and publishes it.
+    pub(super) fn publish(&mut self, look: &Look) {
+        let busy = self.parts.shared.busy();
+        let before = self.parts.shared.world();
+        let apps = self.app_views(look, &busy, &before);
+        let deploys: BTreeMap<String, Arc<DeployView>> = self
+            .deploys
+            .iter()
+            .map(|(name, deploy)| (name.to_string(), Arc::new(deploy_view(name, deploy, busy.get(name), true))))
+            .collect();
+        let plans = self
+            .plans
+            .iter()
+            .map(|(name, deploy)| (name.to_string(), Arc::new(deploy_view(name, deploy, None, false))))
+            .collect();
+        let datasets = self.world_cache.dataset_views(&look.datasets);
+        let host = self.host_view(look, &apps, &deploys, datasets.len());
+        let world = World {
+            version: 0,
+            changed_at: now(),
+            host: Arc::new(host),
+            apps: Arc::new(apps),
+            deploys: Arc::new(deploys),
+            plans: Arc::new(plans),
+            datasets,
+        };
+        if differs(&before, &world) {
+            self.parts.shared.publish(world);
+        }
+    }
+
+    /// Every app that is stamped or declared here.
+    fn app_views(
+        &self,
+        look: &Look,
+        busy: &BTreeMap<DeployName, Busy>,
+        before: &World,
+    ) -> BTreeMap<String, Arc<AppView>> {
+        let mut views = BTreeMap::new();
+        for (dataset, stamp) in crate::stamps(&look.observed) {
+            let app = stamp.app.clone();
+            let declared = self.deploys.get(&stamp.deploy).and_then(DeployState::spec).and_then(|s| s.apps.get(&app));
+            let mut view = self.stamped_view(look, &dataset, &stamp, busy.get(&stamp.deploy));
+            if view.env.is_empty() {
+                view.env = declared.map(|app| app.env.clone()).unwrap_or_default();
+            }
+            views.insert(app.to_string(), keep(before, view));
+        }
+        for (name, deploy) in &self.deploys {
+            for (app, definition) in deploy.spec().into_iter().flat_map(|spec| &spec.apps) {
+                if !views.contains_key(app.as_str()) {
+                    let view = self.declared_view(name, app, definition, busy.get(name));
+                    views.insert(app.to_string(), keep(before, view));
+                }
+            }
+        }
+        views
+    }
+
+    fn stamped_view(&self, look: &Look, dataset: &DatasetPath, stamp: &AppStamp, busy: Option<&Busy>) -> AppView {
+        let process = look.processes.get(&stamp.app);
+        let release = self.releases.get(&stamp.spec);
+        let runs_nothing = release.is_some_and(|release| !zed_plan::has_process(&release.definition));
+        let deploy = self.deploys.get(&stamp.deploy);
+        let mut view = AppView {
+            name: stamp.app.to_string(),
+            deploy: stamp.deploy.to_string(),
+            version: stamp.version.clone(),
+            health: stamp.health.clone(),
+            generation: stamp.generation,
+            run: stamp.run.to_string(),
+            spec: stamp.spec.clone(),
+            deployed_at: stamp.deployed_at.clone(),
+            dataset: dataset.to_string(),
+            env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
+            hosts: vec![self.parts.fixed.host.to_string()],
+            log: self.parts.host.log_path(&stamp.app),
+            mountpoint: look
+                .observed
+                .datasets
+                .get(dataset)
+                .and_then(|dataset| dataset.mountpoint.clone())
+                .unwrap_or_default(),
+            ..AppView::default()
+        };
+        let (state, alive) = process_state(process, stamp, runs_nothing);
+        state.clone_into(&mut view.state);
+        if !alive {
+            "unhealthy".clone_into(&mut view.health);
+        }
+        if let Some(process) = process {
+            describe_process(&mut view, process);
+        }
+        if let Some(generation) = stamp.held {
+            let to = stamp.rolled_back_to.as_deref().unwrap_or("an older release");
+            view.held = format!("rolled back to @{to}, held against generation {generation} and older");
+        }
+        if let Some(deploy) = deploy {
+            match deploy.state {
+                "drift" => view.drift.clone_from(&lines_about(&deploy.text, &stamp.app)),
+                "failed" => view.error.clone_from(&deploy.text),
+                "needs-operator" => {
+                    "needs-operator".clone_into(&mut view.state);
+                    view.error.clone_from(&deploy.text);
+                }
+                _ => {}
+            }
+        }
+        if let Some(busy) = busy {
+            busy_state(busy).clone_into(&mut view.state);
+        }
+        view.history = zed_plan::history(dataset, &look.observed, &stamp.app).into_iter().map(release_view).collect();
+        view
+    }
+
+    /// Declared, and not there yet: no release, no history.
+    fn declared_view(&self, deploy: &DeployName, app: &AppName, definition: &App, busy: Option<&Busy>) -> AppView {
+        let failed = self.deploys.get(deploy).filter(|deploy| matches!(deploy.state, "failed" | "needs-operator"));
+        AppView {
+            name: app.to_string(),
+            deploy: deploy.to_string(),
+            state: busy.map_or("declared", |busy| busy_state(busy)).to_owned(),
+            health: "unknown".to_owned(),
+            dataset: definition.dataset.to_string(),
+            env: definition.env.clone(),
+            error: failed.map(|deploy| deploy.text.clone()).unwrap_or_default(),
+            log: self.parts.host.log_path(app),
+            ..AppView::default()
+        }
+    }
+
+    fn host_view(
+        &self,
+        look: &Look,
+        apps: &BTreeMap<String, Arc<AppView>>,
+        deploys: &BTreeMap<String, Arc<DeployView>>,
+        datasets: usize,
+    ) -> HostView {
+        let count = |states: Vec<&str>| {
+            let mut counts = BTreeMap::new();
+            for state in states {
+                *counts.entry(state.to_owned()).or_default() += 1;
+            }
+            counts
+        };
+        let problems = deploys
+            .values()
+            .filter(|deploy| matches!(deploy.state.as_str(), "needs-operator" | "failed" | "rejected" | "drift"))
+            .map(|deploy| format!("deploy {}: {}: {}", deploy.name, deploy.state, first_line(deploy)))
+            .collect();
+        let state = WORST_FIRST.iter().find(|state| deploys.values().any(|deploy| deploy.state == **state));
+        HostView {
+            name: self.parts.fixed.host.to_string(),
+            state: state.copied().unwrap_or("converged").to_owned(),
+            zed_version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: self.parts.store_name.clone(),
+            available: look.observed.available,
+            started_at: self.started_at,
+            apps: count(apps.values().map(|app| app.state.as_str()).collect()),
+            deploys: count(deploys.values().map(|deploy| deploy.state.as_str()).collect()),
+            datasets,
+            facts: self.parts.fixed.facts.clone(),
+            problems,
+        }
+    }
+}
+
+impl Cache {
+    fn dataset_views(&mut self, datasets: &[Arc<Dataset>]) -> Arc<BTreeMap<String, Arc<DatasetView>>> {
+        let same = datasets.len() == self.datasets.len()
+            && datasets.iter().zip(self.datasets.values()).all(|(new, (old, _))| Arc::ptr_eq(new, old) || new == old);
+        if same {
+            return self.views.clone();
+        }
+        let mut next = BTreeMap::new();
+        for dataset in datasets {
+            let view = match self.datasets.remove(&dataset.path) {
+                Some((old, view)) if Arc::ptr_eq(&old, dataset) || old == *dataset => view,
+                _ => Arc::new(dataset_view(dataset)),
+            };
+            next.insert(dataset.path.clone(), (dataset.clone(), view));
+        }
+        self.datasets = next;
+        self.views = Arc::new(self.datasets.iter().map(|(path, (_, view))| (path.to_string(), view.clone())).collect());
+        self.views.clone()
+    }
+}
+
+fn dataset_view(dataset: &Dataset) -> DatasetView {
+    let mut properties = dataset.native.clone();
+    properties.extend(dataset.user.clone());
+    let mut put = |name: &str, value: String| properties.insert(name.to_owned(), value);
+    put("mountpoint", dataset.mountpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string()));
+    put("mounted", if dataset.mounted { "yes" } else { "no" }.to_owned());
+    put("origin", dataset.origin.as_ref().map_or("-".to_owned(), ToString::to_string));
+    put("guid", dataset.guid.to_string());
+    put("referenced", dataset.referenced.to_string());
+    DatasetView { path: dataset.path.to_string(), properties }
+}
+
+fn deploy_view(name: &DeployName, deploy: &DeployState, busy: Option<&Busy>, applied: bool) -> DeployView {
+    let verdict = deploy.verdict();
+    let nothing = deploy.plan_is_empty;
+    DeployView {
+        name: name.to_string(),
+        state: if busy.is_some() { "converging" } else { deploy.state }.to_owned(),
+        generation: deploy.record.generation,
+        spec: deploy.declared.as_ref().map(|declared| declared.sha256.clone()).unwrap_or_default(),
+        run: verdict.map(|verdict| verdict.run.clone()).unwrap_or_default(),
+        verdict: if busy.is_some() { String::new() } else { deploy.text.clone() },
+        verdict_at: rfc3339(verdict.map_or(deploy.changed_at, |verdict| verdict.at)),
+        step: busy.map(|busy| busy.step.clone()).unwrap_or_default(),
+        // A dry run always says what it found; a deploy has a plan only while something is left to do.
+        plan: if nothing && applied { String::new() } else { deploy.plan.clone() },
+        plan_json: deploy.plan_json.clone(),
+        errors: deploy.record.rejected.clone().unwrap_or_default(),
+        apps: deploy.spec().map(|spec| spec.apps.keys().map(ToString::to_string).collect()).unwrap_or_default(),
+        changed_at: deploy.changed_at,
+    }
+}
+
+fn release_view(entry: zed_plan::HistoryEntry) -> ReleaseView {
+    ReleaseView {
+        version: entry.version,
+        snapshot: entry.snapshot.unwrap_or_default(),
+        dataset: entry.dataset.to_string(),
+        generation: entry.generation,
+        deployed_at: entry.deployed_at,
+        taken_at: entry.taken_at.map(rfc3339).unwrap_or_default(),
+        kind: entry.kind.as_str().to_owned(),
+    }
+}
+
+/// The state's word, and whether the app does what it should.
+fn process_state(process: Option<&ProcessInfo>, stamp: &AppStamp, runs_nothing: bool) -> (&'static str, bool) {
+    if stamp.state == RunState::Stopped {
+        return ("stopped", false);
+    }
+    match process.map(|process| &process.observed.status) {
+        Some(ProcessStatus::Running { .. }) => ("running", true),
+        Some(ProcessStatus::Backoff { .. }) => ("backoff", false),
+        Some(ProcessStatus::Completed) => ("completed", true),
+        Some(ProcessStatus::Failed(_)) => ("failed", false),
+        Some(ProcessStatus::Stopped) => ("stopped", false),
+        Some(ProcessStatus::Gone { .. }) => ("gone", false),
+        // A release that something else runs: zed keeps its data and its state.
+        None if runs_nothing => ("deployed", true),
+        None => ("gone", false),
+    }
+}
+
+fn describe_process(view: &mut AppView, process: &ProcessInfo) {
+    if let ProcessStatus::Running { pid } = process.observed.status {
+        view.pid = pid;
+    }
+    view.restarts = process.restarts;
+    view.since = process.since.unwrap_or(0);
+    view.last_exit = process.last_exit.clone().unwrap_or_default();
+}
+
+fn busy_state(busy: &Busy) -> &'static str {
+    match busy.what.as_str() {
+        "rolling back" => "rolling-back",
+        "recovering" => "recovering",
+        "stopping" => "stopping",
+        "starting" | "restarting" => "starting",
+        _ => "deploying",
+    }
+}
+
+/// The view of before when it is equal, so that what hangs on it stays shared.
+fn keep(before: &World, view: AppView) -> Arc<AppView> {
+    match before.apps.get(&view.name) {
+        Some(old) if **old == view => old.clone(),
+        _ => Arc::new(view),
+    }
+}
+
+fn lines_about(text: &str, app: &AppName) -> String {
+    let prefix = format!("app {app}: ");
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+    lines.join("; ")
+}
+
+fn first_line(deploy: &DeployView) -> &str {
+    let text = if deploy.state == "rejected" { &deploy.errors } else { &deploy.verdict };
+    text.lines().next().unwrap_or_default()
+}
+
+/// True when a reader would see a difference. Free space moves all the time and is no change by itself.
+fn differs(before: &World, after: &World) -> bool {
+    let mut host = (*after.host).clone();
+    host.available = before.host.available;
+    before.version == 0
+        || *before.host != host
+        || before.apps != after.apps
+        || before.deploys != after.deploys
+        || before.plans != after.plans
+        || !Arc::ptr_eq(&before.datasets, &after.datasets)
+}

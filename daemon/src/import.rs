@@ -1,0 +1,74 @@
+//! An existing host as a spec: what is there becomes what is declared, so that the first plan is empty.
+//!
+//! Pure: works on one look and the kept releases.
+
+use crate::observe::Look;
+use std::collections::BTreeMap;
+use zed_plan::Release;
+use zed_spec::App;
+use zed_spec::Dataset;
+use zed_spec::DatasetPath;
+use zed_spec::DeployName;
+use zed_spec::DeploySpec;
+use zed_spec::DriftPolicy;
+use zed_spec::Placement;
+use zed_spec::SnapshotPolicy;
+use zed_store::OWN_DATASET;
+
+/// Native properties that have a field of their own in a spec.
+const FIELDS: [&str; 5] = ["compression", "quota", "recordsize", "mountpoint", "atime"];
+/// Native properties that zed manages itself.
+const NOT_DECLARED: [&str; 1] = ["canmount"];
+
+/// A spec of everything on the host that no deploy declares yet, as text.
+pub fn import(look: &Look, releases: &BTreeMap<String, Release>, declared: &[&DeploySpec]) -> Result<String, String> {
+    let known = |path: &DatasetPath| declared.iter().any(|spec| spec.datasets.contains_key(path));
+    let mut datasets = BTreeMap::new();
+    for dataset in look.datasets.iter() {
+        let own = dataset.path.as_str().split('/').next() == Some(OWN_DATASET);
+        if !own && !known(&dataset.path) {
+            datasets.insert(dataset.path.clone(), imported(&dataset.native)?);
+        }
+    }
+    let apps: BTreeMap<_, App> = crate::stamps(&look.observed)
+        .into_iter()
+        .filter(|(dataset, _)| datasets.contains_key(dataset))
+        .filter_map(|(_, stamp)| Some((stamp.app, releases.get(&stamp.spec)?.definition.clone())))
+        .collect();
+    let spec = DeploySpec {
+        name: DeployName::parse("imported").map_err(|e| e.to_string())?,
+        pool: None,
+        hosts: BTreeMap::new(),
+        datasets,
+        apps,
+        jails: BTreeMap::new(),
+        zones: BTreeMap::new(),
+        models: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        replicate: Vec::new(),
+        rollout: None,
+        snapshots: SnapshotPolicy { before_deploy: true, keep: 5 },
+        drift: DriftPolicy::Report,
+    };
+    Ok(zed_spec::render_spec(&spec))
+}
+
+fn imported(native: &BTreeMap<String, String>) -> Result<Dataset, String> {
+    let number = |name: &str| {
+        native.get(name).map(|text| text.parse::<u64>().map_err(|_| format!("{name}={text} is not a number"))).transpose()
+    };
+    Ok(Dataset {
+        compression: native.get("compression").cloned(),
+        quota: number("quota")?,
+        recordsize: number("recordsize")?,
+        mountpoint: native.get("mountpoint").cloned(),
+        atime: native.get("atime").map(|value| value == "on"),
+        on: Placement::All,
+        properties: native
+            .iter()
+            .filter(|(name, _)| !FIELDS.contains(&name.as_str()) && !NOT_DECLARED.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    })
+}

@@ -1,0 +1,93 @@
+//! The daemon's own log: to stderr and to the file that `/zed/log` streams; its level can be changed.
+
+use parking_lot::Mutex;
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use zed_ctl::LogLevel;
+
+/// The file becomes `log.1` when it is longer than this, in bytes.
+const ROTATE_AT: u64 = 8 << 20;
+
+/// Changes the level of the running log.
+#[derive(Clone)]
+pub struct LogLevelHandle(Option<reload::Handle<EnvFilter, Registry>>);
+
+impl LogLevelHandle {
+    /// For a daemon without a log of its own (tests).
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Sets the level.
+    pub fn set(&self, level: LogLevel) {
+        if let Some(handle) = &self.0
+            && let Err(error) = handle.reload(filter(level.as_str()))
+        {
+            tracing::error!(%error, "the level of the log could not be changed");
+        }
+    }
+}
+
+/// zed's own targets at this level; libraries only when they warn.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("warn,zedd={level},zed_fs={level},zed_store={level},zed_host={level}"))
+}
+
+/// Starts logging. `ZED_LOG` overrides the filter, in tracing's syntax.
+pub fn start(path: &Path) -> io::Result<LogLevelHandle> {
+    let file = LogFile::open(path)?;
+    let filter = std::env::var("ZED_LOG").map_or_else(|_| filter("info"), EnvFilter::new);
+    let (filter, handle) = reload::Layer::new(filter);
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Tee(file.clone()));
+    Registry::default().with(filter).with(layer).try_init().map_err(io::Error::other)?;
+    Ok(LogLevelHandle(Some(handle)))
+}
+
+#[derive(Clone)]
+struct LogFile {
+    path: PathBuf,
+    inner: Arc<Mutex<(fs::File, u64)>>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), inner: Arc::new(Mutex::new((file, length))) })
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        if inner.1 > ROTATE_AT {
+            fs::rename(&self.path, self.path.with_extension("1"))?;
+            *inner = (fs::OpenOptions::new().create(true).append(true).open(&self.path)?, 0);
+        }
+        inner.0.write_all(bytes)?;
+        inner.1 += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Both places. One that cannot be written does not keep the other from it.
+struct Tee(LogFile);
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        let _ = self.0.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

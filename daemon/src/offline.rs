@@ -1,0 +1,141 @@
+//! `zedd offline`: status and rollback from the store and the state directory alone, while no zedd runs.
+//!
+//! The same planner and executor as online; apps are stopped through their supervisors, which outlive zedd.
+
+use crate::args::Offline;
+use crate::executor::Executor;
+use crate::executor::OnProgress;
+use crate::faults::Faults;
+use crate::journal::Ending;
+use crate::journal::Journal;
+use crate::observe::Fixed;
+use crate::observe::Look;
+use crate::observe::observe;
+use crate::serve::own_directory;
+use crate::state::StateDir;
+use crate::steps::Steps;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use zed_host::Host;
+use zed_host::LocalHost;
+use zed_host::SUPERVISE;
+use zed_host::SupervisorProgram;
+use zed_plan::Release;
+use zed_plan::RollbackInput;
+use zed_plan::RollbackTarget;
+use zed_plan::plan_rollback;
+use zed_spec::AppName;
+use zed_spec::HostName;
+use zed_store::Store;
+
+/// Everything that is there without a daemon.
+struct Ground {
+    store: Arc<dyn Store>,
+    host: Arc<dyn Host>,
+    state: StateDir,
+    fixed: Fixed,
+    _lock: nix::fcntl::Flock<std::fs::File>,
+}
+
+/// Does it. The text of an error is for the operator.
+pub fn run(store: &str, state: Option<&Path>, json: bool, action: &Offline) -> Result<(), String> {
+    let ground = Ground::open(store, state)?;
+    match action {
+        Offline::Status => ground.status(json),
+        Offline::Rollback { app, target } => ground.rollback(app, target),
+    }
+}
+
+impl Ground {
+    fn open(store_name: &str, state: Option<&Path>) -> Result<Self, String> {
+        let store = zed_store::open(store_name).map_err(|e| crate::chain(&e))?;
+        let dir = match state {
+            Some(dir) => dir.to_owned(),
+            None => own_directory(&*store)?,
+        };
+        let state = StateDir::open(&dir).map_err(|e| crate::chain(&e))?;
+        let lock = crate::serve::lock(&state)?;
+        let program = std::env::current_exe().map_err(|e| format!("failed to find the path of zedd: {e}"))?;
+        let host = LocalHost::new(state.root().to_owned(), SupervisorProgram { program, arguments: vec![SUPERVISE.to_owned()] });
+        let fixed = Fixed {
+            host: HostName::parse("localhost").map_err(|e| e.to_string())?,
+            pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
+            facts: zed_host::observe_facts(),
+            runtimes: BTreeSet::from(["process".to_owned()]),
+        };
+        Ok(Self { store, host: Arc::new(host), state, fixed, _lock: lock })
+    }
+
+    fn look(&self, releases: &BTreeMap<String, Release>) -> Result<Look, String> {
+        let apps = releases.values().map(|release| &release.definition);
+        observe(&*self.store, &*self.host, &self.fixed, apps).map_err(|e| crate::chain(&e))
+    }
+
+    fn status(&self, json: bool) -> Result<(), String> {
+        let releases = self.state.releases().map_err(|e| crate::chain(&e))?;
+        let look = self.look(&releases)?;
+        let mut views = Vec::new();
+        for (dataset, stamp) in crate::stamps(&look.observed) {
+            views.push(crate::engine::stamped_app(&look, &dataset, &stamp, &releases, &*self.host, &self.fixed.host));
+        }
+        let text = if json {
+            zed_ctl::to_json(&views)
+        } else {
+            views.iter().map(zed_ctl::render_app_status).collect::<Vec<String>>().join("\n")
+        };
+        let unfinished = Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
+        let mut out = std::io::stdout();
+        write!(out, "{text}").map_err(|e| format!("failed to write to stdout: {e}"))?;
+        for path in unfinished {
+            eprintln!("zedd: a run was interrupted: {}; the next zedd completes it or takes it back", path.display());
+        }
+        Ok(())
+    }
+
+    /// Data and state, and the app when it ran. The same steps, the same journal, the same undo as online.
+    fn rollback(&self, app: &str, target: &str) -> Result<(), String> {
+        let unfinished = Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
+        if let Some(path) = unfinished.first() {
+            return Err(format!(
+                "a run was interrupted ({}): start zedd, which completes it or takes it back, and roll back then",
+                path.display()
+            ));
+        }
+        let app = AppName::parse(app).map_err(|e| e.to_string())?;
+        let target = RollbackTarget::parse(target).map_err(|e| crate::chain(&e))?;
+        let releases = self.state.releases().map_err(|e| crate::chain(&e))?;
+        let look = self.look(&releases)?;
+        let records = self.state.records().map_err(|e| crate::chain(&e))?;
+        let place = crate::places(&look.observed).remove(&app).ok_or_else(|| crate::not_deployed(&app).render())?;
+        let plan = plan_rollback(&RollbackInput {
+            app: &app,
+            target: &target,
+            observed: &look.observed,
+            releases: &releases,
+            run: &crate::engine::new_run(),
+            now: crate::engine::now(),
+            generation_held: records.get(&place.deploy).map_or(0, |record| record.generation),
+        })
+        .map_err(|e| crate::chain(&e))?;
+        let steps = Steps::new(self.store.clone(), self.host.clone(), self.state.clone());
+        let executor = Executor::new(steps, self.host.clone(), self.state.clone(), Faults::none());
+        let on_progress: OnProgress = Arc::new(|step| eprintln!("{step}"));
+        let report = executor
+            .run(&plan, &Arc::new(AtomicBool::new(false)), &on_progress)
+            .map_err(|e| format!("failed to write the journal: {e}"))?
+            .map_err(|_| "stopped by a fault test".to_owned())?;
+        for (unit, ending) in report {
+            match ending {
+                Ending::Committed => {}
+                Ending::Undone { reason } => return Err(format!("{unit}: {reason}; what was before is back")),
+                Ending::Skipped { reason } | Ending::NeedsOperator { reason } => return Err(format!("{unit}: {reason}")),
+            }
+        }
+        eprintln!("{app} is rolled back to {target}");
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! The composition root: store, host, loop and tree are put together here, and taken apart again.
+
+use crate::args::Args;
+use crate::args::Defaults;
+use crate::control::Daemon;
+use crate::engine::Engine;
+use crate::engine::Parts;
+use crate::events::About;
+use crate::events::Events;
+use crate::faults::Faults;
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::observe::Fixed;
+use crate::shared::Shared;
+use crate::state::StateDir;
+use crate::steps::ensure_own_datasets;
+use crate::watch;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use zed_ctl::EventKind;
+use zed_fs::Control;
+use zed_host::LocalHost;
+use zed_host::SUPERVISE;
+use zed_host::SupervisorProgram;
+use zed_spec::DatasetPath;
+use zed_spec::HostName;
+use zed_store::OWN_DATASET;
+use zed_store::Store;
+
+/// A failure to start or to stop, in the words of the operator.
+pub type Failure = String;
+
+/// Runs the daemon until it is told to stop.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let root = nix::unistd::geteuid().is_root();
+    let defaults = Defaults::of(root, |name| std::env::var(name).ok());
+    let store_name = match &args.store {
+        Some(name) => name.clone(),
+        None => default_store(defaults.as_ref().map_err(Clone::clone)?)?,
+    };
+    let faults = args.fault.as_deref().map_or_else(|| Ok(Faults::none()), Faults::parse)?;
+    let store = zed_store::open(&store_name).map_err(|e| crate::chain(&e))?;
+    ensure_own_datasets(&*store).map_err(|e| crate::chain(&e))?;
+    let state_dir = match &args.state {
+        Some(dir) => dir.clone(),
+        None => own_directory(&*store)?,
+    };
+    let state = StateDir::open(&state_dir).map_err(|e| crate::chain(&e))?;
+    let _lock = lock(&state)?;
+    let log_level = logging::start(&state.log_path()).map_err(|e| format!("failed to start the log: {e}"))?;
+    let facts = zed_host::observe_facts();
+    let host_name = host_name(args.host.as_deref(), &facts)?;
+    let host = Arc::new(LocalHost::new(state.root().to_owned(), supervisor()?));
+
+    let shared = Arc::new(Shared::new());
+    let metrics = Arc::new(Metrics::default());
+    let events = Events::open(&state.events_path()).map_err(|e| format!("failed to open the events file: {e}"))?;
+    let events = Arc::new(events);
+    let engine = Engine::new(Parts {
+        fixed: fixed(host_name, &store_name, facts),
+        store: store.clone(),
+        host,
+        state: state.clone(),
+        store_name: store_name.clone(),
+        shared: shared.clone(),
+        events: events.clone(),
+        metrics: metrics.clone(),
+        faults,
+        drift_interval: Duration::from_secs(args.drift_interval),
+    })
+    .map_err(|e| crate::chain(&e))?;
+    let control: Arc<dyn Control> =
+        Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), log_level));
+    watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
+    let engine = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || engine.run())
+        .map_err(|e| format!("failed to start the reconcile loop: {e}"))?;
+
+    let served = serve_tree(args, &defaults, control, &events);
+    shared.stop();
+    if engine.join().is_err() {
+        return Err("the reconcile loop ended with a panic; the journals say how far it was".to_owned());
+    }
+    served
+}
+
+/// Mounts, listens, says `ready`, and waits for the signal that ends it.
+fn serve_tree(
+    args: &Args,
+    defaults: &Result<Defaults, String>,
+    control: Arc<dyn Control>,
+    events: &Events,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("failed to start the runtime: {e}"))?;
+    let socket_path = match (&args.socket, defaults) {
+        (Some(path), _) => Some(path.clone()),
+        // A daemon for a test or a try has its own mount and no claim on the system's socket.
+        (None, Ok(defaults)) if args.mount.is_none() => Some(defaults.socket.clone()),
+        _ => None,
+    };
+    let socket = match &socket_path {
+        Some(path) => Some(listen(&runtime, control.clone(), path)?),
+        None if args.no_mount => return Err("--no-mount without --socket would serve nobody".to_owned()),
+        None => None,
+    };
+    let mounted = if args.no_mount { None } else { Some(mount(args, defaults, control)?) };
+    events.emit(EventKind::DaemonStarted, About::nothing(), concat!("zedd ", env!("CARGO_PKG_VERSION")));
+    announce()?;
+    let reason = runtime.block_on(until_told_to_stop())?;
+    events.emit(EventKind::DaemonStopping, About::nothing(), reason);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(socket);
+    let unmounted = mounted.map_or(Ok(()), |mounted| mounted.unmount().map_err(|e| crate::chain(&e)));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    unmounted
+}
+
+#[cfg(not(target_os = "illumos"))]
+fn mount(
+    args: &Args,
+    defaults: &Result<Defaults, String>,
+    control: Arc<dyn Control>,
+) -> Result<zed_fs::fuse::Mounted, Failure> {
+    let dir = match &args.mount {
+        Some(dir) => dir.clone(),
+        None => defaults.as_ref().map_err(Clone::clone)?.mount.clone(),
+    };
+    zed_fs::fuse::mount(control, &dir).map_err(|e| crate::chain(&e))
+}
+
+fn listen(runtime: &tokio::runtime::Runtime, control: Arc<dyn Control>, path: &Path) -> Result<zed_fs::socket::Server, Failure> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| format!("failed to create `{}`: {e}", parent.display()))?;
+    }
+    let _guard = runtime.enter();
+    zed_fs::socket::serve(control, path).map_err(|e| crate::chain(&e))
+}
+
+/// One line on stdout for scripts, one message for the service manager.
+fn announce() -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    writeln!(out, "ready").and_then(|()| out.flush()).map_err(|e| format!("failed to write to stdout: {e}"))?;
+    // Not started by systemd is no failure.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    Ok(())
+}
+
+async fn until_told_to_stop() -> Result<&'static str, Failure> {
+    let on = |kind| signal(kind).map_err(|e| format!("failed to install a signal handler: {e}"));
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    // A closed terminal is no reason to stop.
+    let mut hangup = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            _ = hangup.recv() => tracing::info!("SIGHUP is ignored"),
+        }
+    }
+}
+
+/// Keeps a second zedd out of the same state directory, whatever its store.
+fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
+    let path = state.root().join("zedd.lock");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(|e| format!("failed to open `{}`: {e}", path.display()))?;
+    let holder = std::io::read_to_string(&mut file).unwrap_or_default();
+    let mut locked = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
+        format!("another zedd (pid {}) uses the state directory `{}`", holder.trim(), state.root().display())
+    })?;
+    locked
+        .set_len(0)
+        .and_then(|()| std::io::Seek::rewind(&mut *locked))
+        .and_then(|()| writeln!(locked, "{}", std::process::id()))
+        .map_err(|e| format!("failed to write `{}`: {e}", path.display()))?;
+    Ok(locked)
+}
+
+/// The mountpoint of the dataset that zed owns.
+pub fn own_directory(store: &dyn Store) -> Result<PathBuf, Failure> {
+    let path = DatasetPath::parse(OWN_DATASET).map_err(|e| e.to_string())?;
+    store.mount(&path).map_err(|e| crate::chain(&e))?;
+    let dataset = store.get(&path).map_err(|e| crate::chain(&e))?;
+    dataset.and_then(|dataset| dataset.mountpoint.clone()).ok_or_else(|| {
+        format!("the dataset `{OWN_DATASET}` of the store has no mountpoint: set one, or give --state")
+    })
+}
+
+/// The ZFS store when there is exactly one pool, else the embedded one.
+fn default_store(defaults: &Defaults) -> Result<String, Failure> {
+    let pools = zed_store::pools().map_err(|e| crate::chain(&e))?;
+    match pools.as_slice() {
+        [] => Ok(format!("embedded:{}", defaults.embedded.display())),
+        [pool] => Ok(format!("zfs:{pool}")),
+        many => Err(format!("there are several pools ({}): say which with --store zfs:POOL", many.join(", "))),
+    }
+}
+
+/// How supervisors are started: this very program. Its path is taken once, before an upgrade can replace it.
+fn supervisor() -> Result<SupervisorProgram, Failure> {
+    let program = std::env::current_exe().map_err(|e| format!("failed to find the path of zedd: {e}"))?;
+    Ok(SupervisorProgram { program, arguments: vec![SUPERVISE.to_owned()] })
+}
+
+/// The given name, or the system's.
+fn host_name(given: Option<&str>, facts: &BTreeMap<String, String>) -> Result<HostName, Failure> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => facts.get("hostname").cloned().unwrap_or_default().to_lowercase(),
+    };
+    HostName::parse(&name).map_err(|e| format!("{e}; give another with --host"))
+}
+
+fn fixed(host: HostName, store_name: &str, mut facts: BTreeMap<String, String>) -> Fixed {
+    facts.insert("host".to_owned(), host.to_string());
+    Fixed {
+        pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
+        runtimes: BTreeSet::from(["process".to_owned()]),
+        host,
+        facts,
+    }
+}

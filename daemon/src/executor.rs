@@ -352,6 +352,7 @@ pub fn title(step: &Step) -> String {
         },
         Step::Snapshot { name, .. } => format!("snapshot @{name}"),
         Step::Restore { dataset, snapshot, .. } => format!("restore {dataset} from @{snapshot}"),
+        Step::UndoRestore { dataset, .. } => format!("take the restore of {dataset} back"),
         Step::Retire { dataset, .. } => format!("retire dataset {dataset}"),
         Step::StopApp { app, .. } => format!("stop {app}"),
         Step::StartApp { run } => format!("start {} {}", run.app, run.version),

@@ -12,7 +12,7 @@ use zed_plan::Observed;
 use zed_plan::ObservedDataset;
 use zed_plan::ObservedSnapshot;
 use zed_spec::AppName;
-use zed_spec::DeploySpec;
+use zed_spec::App;
 use zed_spec::HostName;
 use zed_spec::ValueFrom;
 use zed_store::Dataset;
@@ -55,18 +55,18 @@ pub enum ObserveError {
     Host(#[source] HostError),
 }
 
-/// Looks once. `specs` say which variables and files matter.
+/// Looks once. `apps`, declared and kept, say which variables and files matter.
 pub fn observe<'a>(
     store: &dyn Store,
     host: &dyn Host,
     fixed: &Fixed,
-    specs: impl Iterator<Item = &'a DeploySpec>,
+    apps: impl Iterator<Item = &'a App>,
 ) -> Result<Look, ObserveError> {
     let datasets = store.list().map_err(ObserveError::Store)?;
     let snapshots = store.snapshots(None).map_err(ObserveError::Store)?;
     let info = store.info().map_err(ObserveError::Store)?;
     let processes = host.observe().map_err(ObserveError::Host)?;
-    let (env, files) = values_from_elsewhere(specs);
+    let (env, files) = values_from_elsewhere(apps);
     let observed = Observed {
         host: Some(fixed.host.clone()),
         pool: fixed.pool.clone(),
@@ -107,9 +107,9 @@ fn observed_snapshots(snapshots: &[Arc<Snapshot>]) -> BTreeMap<zed_spec::Dataset
     found
 }
 
-/// The daemon's environment and fingerprints of files, restricted to what the specs name.
+/// The daemon's environment and fingerprints of files, restricted to what the apps name.
 fn values_from_elsewhere<'a>(
-    specs: impl Iterator<Item = &'a DeploySpec>,
+    apps: impl Iterator<Item = &'a App>,
 ) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut env = BTreeMap::new();
     let mut files = BTreeMap::new();
@@ -118,7 +118,7 @@ fn values_from_elsewhere<'a>(
             env.insert(name.to_owned(), value);
         }
     };
-    for app in specs.flat_map(|spec| spec.apps.values()) {
+    for app in apps {
         for from in app.env_from.values().chain(&app.cookie) {
             match from {
                 ValueFrom::Env(name) => add_variable(name),

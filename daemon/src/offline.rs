@@ -3,6 +3,8 @@
 //! The same planner and executor as online; apps are stopped through their supervisors, which outlive zedd.
 
 use crate::args::Offline;
+use crate::engine::Ground;
+use crate::engine::stamped_view;
 use crate::executor::Executor;
 use crate::executor::OnProgress;
 use crate::faults::Faults;
@@ -33,7 +35,7 @@ use zed_spec::HostName;
 use zed_store::Store;
 
 /// Everything that is there without a daemon.
-struct Ground {
+struct Bare {
     store: Arc<dyn Store>,
     host: Arc<dyn Host>,
     state: StateDir,
@@ -43,14 +45,14 @@ struct Ground {
 
 /// Does it. The text of an error is for the operator.
 pub fn run(store: &str, state: Option<&Path>, json: bool, action: &Offline) -> Result<(), String> {
-    let ground = Ground::open(store, state)?;
+    let ground = Bare::open(store, state)?;
     match action {
         Offline::Status => ground.status(json),
         Offline::Rollback { app, target } => ground.rollback(app, target),
     }
 }
 
-impl Ground {
+impl Bare {
     fn open(store_name: &str, state: Option<&Path>) -> Result<Self, String> {
         let store = zed_store::open(store_name).map_err(|e| crate::chain(&e))?;
         let dir = match state {
@@ -78,9 +80,10 @@ impl Ground {
     fn status(&self, json: bool) -> Result<(), String> {
         let releases = self.state.releases().map_err(|e| crate::chain(&e))?;
         let look = self.look(&releases)?;
+        let ground = Ground { host_name: &self.fixed.host, host: &*self.host, releases: &releases };
         let mut views = Vec::new();
         for (dataset, stamp) in crate::stamps(&look.observed) {
-            views.push(crate::engine::stamped_app(&look, &dataset, &stamp, &releases, &*self.host, &self.fixed.host));
+            views.push(stamped_view(&ground, &look, &dataset, &stamp));
         }
         let text = if json {
             zed_ctl::to_json(&views)

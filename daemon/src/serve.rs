@@ -173,7 +173,7 @@ async fn until_told_to_stop() -> Result<&'static str, Failure> {
 }
 
 /// Keeps a second zedd out of the same state directory, whatever its store.
-fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
+pub fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
     let path = state.root().join("zedd.lock");
     let mut file = fs::OpenOptions::new()
         .create(true)

@@ -131,6 +131,19 @@ impl Steps {
                     branch_user: branch_user.clone(),
                 })?)
             }
+            Step::UndoRestore { restore, dataset, branch, snapshot, aside, user, aside_user } => {
+                self.undo_restore(restore, branch, cancel)?;
+                if self.store.get(branch)?.is_none() {
+                    return Ok(());
+                }
+                Ok(self.store.restore(&Restore {
+                    dataset: dataset.clone(),
+                    from: SnapshotRef { dataset: branch.clone(), name: snapshot.clone() },
+                    branch: aside.clone(),
+                    user: user.clone(),
+                    branch_user: aside_user.clone(),
+                })?)
+            }
             Step::Retire { dataset, branch } => self.retire(dataset, branch),
             Step::StopApp { app, grace } => Ok(self.host.stop(app, *grace)?),
             Step::StartApp { run } => self.start(run),
@@ -166,6 +179,15 @@ impl Steps {
             })
             .collect();
         Ok(self.store.snapshot(&set)?)
+    }
+
+    /// A restore that was interrupted is completed, so that there is something to take back.
+    fn undo_restore(&self, restore: &Step, branch: &DatasetPath, cancel: &Arc<AtomicBool>) -> Result<(), StepError> {
+        let Step::Restore { dataset, .. } = restore else { return Ok(()) };
+        if self.store.get(branch)?.is_some() && self.store.get(dataset)?.is_none() {
+            self.run(restore, cancel)?;
+        }
+        Ok(())
     }
 
     /// Undo of a creation: when the creation never happened there is nothing to retire.

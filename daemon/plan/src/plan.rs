@@ -55,6 +55,13 @@ pub enum Purpose {
         /// The target as the operator wrote it.
         target: String,
     },
+    /// Start, stop or restart apps as they are stamped.
+    Control {
+        /// The (first) app.
+        app: AppName,
+        /// The verb.
+        verb: String,
+    },
 }
 
 /// What would be done, completely.

@@ -46,6 +46,8 @@ pub struct DeployState {
     pub plan_json: String,
     /// Seconds since 1970 of the last change of what is shown.
     pub changed_at: i64,
+    /// Nothing is left to do.
+    pub plan_is_empty: bool,
     /// An operator asked to repair drift.
     pub heal: bool,
     /// Hash of what the last plan was based on: an unchanged world is not planned or rendered again.
@@ -64,6 +66,7 @@ impl DeployState {
             plan: String::new(),
             plan_json: String::new(),
             changed_at: now(),
+            plan_is_empty: true,
             heal: false,
             based_on: String::new(),
         }
@@ -109,6 +112,7 @@ impl DeployState {
             return;
         }
         self.plan = format!("{header}{}", render_plan(plan, &look.observed));
+        self.plan_is_empty = plan.is_empty();
         self.plan_json = zed_ctl::to_json(plan);
         self.based_on.clone_from(&plan.based_on);
         self.changed_at = now();
@@ -175,6 +179,7 @@ impl Engine {
                 record.rejected = Some(error);
             }
         }
+        self.parts.metrics.spec(record.rejected.is_none());
         self.parts.state.write_record(name, &record)?;
         let heal = record.rejected.is_none();
         let mut deploy = DeployState::remembered(name, record);
@@ -326,6 +331,7 @@ impl Engine {
             ("converged", "the host matches the spec".to_owned())
         };
         if state == "drift" && self.deploys.get(name).is_some_and(|d| d.state != "drift") {
+            self.parts.metrics.drift();
             self.emit(EventKind::Drift, About::deploy(name.as_str()), &text);
         }
         if let Some(deploy) = self.deploys.get_mut(name) {

@@ -13,6 +13,8 @@ use crate::state::Outcome as Ended;
 use crate::state::Verdict;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
 use zed_ctl::EventKind;
@@ -38,6 +40,7 @@ pub struct JobEnd {
     deploy: DeployName,
     tickets: Vec<Ticket>,
     plan: Box<Plan>,
+    took: Duration,
     result: io::Result<Result<RunReport, Killed>>,
 }
 
@@ -61,6 +64,7 @@ impl Engine {
             Arc::new(move |step| shared.set_step(&name, step))
         };
         let worker = move || {
+            let began = Instant::now();
             let (plan, result) = match work {
                 Work::Run(plan) => {
                     let result = executor.run(&plan, &cancel, &on_progress);
@@ -71,7 +75,7 @@ impl Engine {
                     (plan, result)
                 }
             };
-            let _ = end.send(JobEnd { deploy: name, tickets, plan, result });
+            let _ = end.send(JobEnd { deploy: name, tickets, plan, took: began.elapsed(), result });
             shared.wake();
         };
         if let Err(error) = std::thread::Builder::new().name(format!("run-{deploy}")).spawn(worker) {
@@ -143,7 +147,7 @@ impl Engine {
                 Err(CtlError::new(Code::Failed, problem.clone()))
             }
         };
-        self.parts.metrics.run_ended(&job.plan.purpose, &outcome);
+        self.parts.metrics.run_ended(&job.plan.purpose, job.took, &outcome);
         for ticket in job.tickets {
             self.parts.shared.end_ticket(ticket, &outcome);
         }

@@ -10,6 +10,9 @@ mod world;
 
 pub use deploys::DeployState;
 pub use jobs::JobEnd;
+pub use jobs::busy_error;
+pub use world::Ground;
+pub use world::stamped_view;
 
 use crate::events::About;
 use crate::events::Events;
@@ -175,8 +178,12 @@ impl Engine {
             self.releases_stale = false;
         }
         let specs = self.deploys.values().chain(self.plans.values()).filter_map(|deploy| deploy.spec());
-        let released = self.releases.values().map(|release| &release.definition);
-        observe(&*self.parts.store, &*self.parts.host, &self.parts.fixed, specs, released).map_err(|e| crate::chain(&e))
+        let declared = specs.flat_map(|spec| spec.apps.values());
+        let apps = declared.chain(self.releases.values().map(|release| &release.definition));
+        observe(&*self.parts.store, &*self.parts.host, &self.parts.fixed, apps).map_err(|e| {
+            self.parts.metrics.store_error();
+            crate::chain(&e)
+        })
     }
 
     /// What verbs are judged by until the next pass.

@@ -16,14 +16,17 @@ use zed_ctl::HostView;
 use zed_ctl::ReleaseView;
 use zed_ctl::World;
 use zed_ctl::rfc3339;
+use zed_host::Host;
 use zed_host::ProcessInfo;
 use zed_plan::AppStamp;
 use zed_plan::ProcessStatus;
+use zed_plan::Release;
 use zed_plan::RunState;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
+use zed_spec::HostName;
 use zed_store::Dataset;
 
 /// Views of datasets by the store's own values: most do not change between two looks.
@@ -76,11 +79,14 @@ impl Engine {
         busy: &BTreeMap<DeployName, Busy>,
         before: &World,
     ) -> BTreeMap<String, Arc<AppView>> {
+        let ground =
+            Ground { host_name: &self.parts.fixed.host, host: &*self.parts.host, releases: &self.releases };
         let mut views = BTreeMap::new();
         for (dataset, stamp) in crate::stamps(&look.observed) {
             let app = stamp.app.clone();
             let declared = self.deploys.get(&stamp.deploy).and_then(DeployState::spec).and_then(|s| s.apps.get(&app));
-            let mut view = self.stamped_view(look, &dataset, &stamp, busy.get(&stamp.deploy));
+            let mut view = stamped_view(&ground, look, &dataset, &stamp);
+            self.judge_view(&mut view, &stamp, busy.get(&stamp.deploy));
             if view.env.is_empty() {
                 view.env = declared.map(|app| app.env.clone()).unwrap_or_default();
             }
@@ -97,47 +103,11 @@ impl Engine {
         views
     }
 
-    fn stamped_view(&self, look: &Look, dataset: &DatasetPath, stamp: &AppStamp, busy: Option<&Busy>) -> AppView {
-        let process = look.processes.get(&stamp.app);
-        let release = self.releases.get(&stamp.spec);
-        let runs_nothing = release.is_some_and(|release| !zed_plan::has_process(&release.definition));
-        let deploy = self.deploys.get(&stamp.deploy);
-        let mut view = AppView {
-            name: stamp.app.to_string(),
-            deploy: stamp.deploy.to_string(),
-            version: stamp.version.clone(),
-            health: stamp.health.clone(),
-            generation: stamp.generation,
-            run: stamp.run.to_string(),
-            spec: stamp.spec.clone(),
-            deployed_at: stamp.deployed_at.clone(),
-            dataset: dataset.to_string(),
-            env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
-            hosts: vec![self.parts.fixed.host.to_string()],
-            log: self.parts.host.log_path(&stamp.app),
-            mountpoint: look
-                .observed
-                .datasets
-                .get(dataset)
-                .and_then(|dataset| dataset.mountpoint.clone())
-                .unwrap_or_default(),
-            ..AppView::default()
-        };
-        let (state, alive) = process_state(process, stamp, runs_nothing);
-        state.clone_into(&mut view.state);
-        if !alive {
-            "unhealthy".clone_into(&mut view.health);
-        }
-        if let Some(process) = process {
-            describe_process(&mut view, process);
-        }
-        if let Some(generation) = stamp.held {
-            let to = stamp.rolled_back_to.as_deref().unwrap_or("an older release");
-            view.held = format!("rolled back to @{to}, held against generation {generation} and older");
-        }
-        if let Some(deploy) = deploy {
+    /// What the deploy's state and a running worker say of the app.
+    fn judge_view(&self, view: &mut AppView, stamp: &AppStamp, busy: Option<&Busy>) {
+        if let Some(deploy) = self.deploys.get(&stamp.deploy) {
             match deploy.state {
-                "drift" => view.drift.clone_from(&lines_about(&deploy.text, &stamp.app)),
+                "drift" => view.drift = lines_about(&deploy.text, &stamp.app),
                 "failed" => view.error.clone_from(&deploy.text),
                 "needs-operator" => {
                     "needs-operator".clone_into(&mut view.state);
@@ -149,8 +119,6 @@ impl Engine {
         if let Some(busy) = busy {
             busy_state(busy).clone_into(&mut view.state);
         }
-        view.history = zed_plan::history(dataset, &look.observed, &stamp.app).into_iter().map(release_view).collect();
-        view
     }
 
     /// Declared, and not there yet: no release, no history.
@@ -224,6 +192,51 @@ impl Cache {
         self.views = Arc::new(self.datasets.iter().map(|(path, (_, view))| (path.to_string(), view.clone())).collect());
         self.views.clone()
     }
+}
+
+/// What an app's view is made from besides the look.
+pub struct Ground<'a> {
+    /// This host.
+    pub host_name: &'a HostName,
+    /// Where its log is.
+    pub host: &'a dyn Host,
+    /// Kept releases.
+    pub releases: &'a BTreeMap<String, Release>,
+}
+
+/// An app as its stamp and its process say; the deploy has no part in it.
+pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, stamp: &AppStamp) -> AppView {
+    let process = look.processes.get(&stamp.app);
+    let release = ground.releases.get(&stamp.spec);
+    let runs_nothing = release.is_some_and(|release| !zed_plan::has_process(&release.definition));
+    let mountpoint = look.observed.datasets.get(dataset).and_then(|dataset| dataset.mountpoint.clone());
+    let (state, alive) = process_state(process, stamp, runs_nothing);
+    let mut view = AppView {
+        name: stamp.app.to_string(),
+        deploy: stamp.deploy.to_string(),
+        version: stamp.version.clone(),
+        state: state.to_owned(),
+        health: if alive { stamp.health.clone() } else { "unhealthy".to_owned() },
+        generation: stamp.generation,
+        run: stamp.run.to_string(),
+        spec: stamp.spec.clone(),
+        deployed_at: stamp.deployed_at.clone(),
+        dataset: dataset.to_string(),
+        mountpoint: mountpoint.unwrap_or_default(),
+        env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
+        hosts: vec![ground.host_name.to_string()],
+        log: ground.host.log_path(&stamp.app),
+        history: zed_plan::history(dataset, &look.observed, &stamp.app).into_iter().map(release_view).collect(),
+        ..AppView::default()
+    };
+    if let Some(process) = process {
+        describe_process(&mut view, process);
+    }
+    if let Some(generation) = stamp.held {
+        let to = stamp.rolled_back_to.as_deref().unwrap_or("an older release");
+        view.held = format!("rolled back to @{to}, held against generation {generation} and older");
+    }
+    view
 }
 
 fn dataset_view(dataset: &Dataset) -> DatasetView {

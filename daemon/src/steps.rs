@@ -132,7 +132,7 @@ impl Steps {
                 })?)
             }
             Step::UndoRestore { restore, dataset, branch, snapshot, aside, user, aside_user } => {
-                self.undo_restore(restore, branch, cancel)?;
+                self.complete_restore(restore, branch, aside, cancel)?;
                 if self.store.get(branch)?.is_none() {
                     return Ok(());
                 }
@@ -181,13 +181,19 @@ impl Steps {
         Ok(self.store.snapshot(&set)?)
     }
 
-    /// A restore that was interrupted is completed, so that there is something to take back.
-    fn undo_restore(&self, restore: &Step, branch: &DatasetPath, cancel: &Arc<AtomicBool>) -> Result<(), StepError> {
+    /// A restore that was interrupted is completed, so that there is something to take back. Once what it made
+    /// is aside, it is the taking back that was interrupted.
+    fn complete_restore(
+        &self,
+        restore: &Step,
+        branch: &DatasetPath,
+        aside: &DatasetPath,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<(), StepError> {
         let Step::Restore { dataset, .. } = restore else { return Ok(()) };
-        if self.store.get(branch)?.is_some() && self.store.get(dataset)?.is_none() {
-            self.run(restore, cancel)?;
-        }
-        Ok(())
+        let interrupted =
+            self.store.get(branch)?.is_some() && self.store.get(dataset)?.is_none() && self.store.get(aside)?.is_none();
+        if interrupted { self.run(restore, cancel) } else { Ok(()) }
     }
 
     /// Undo of a creation: when the creation never happened there is nothing to retire.

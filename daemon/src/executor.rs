@@ -296,7 +296,7 @@ impl Executor {
                 report.push('\n');
             }
         }
-        let log = zed_host::tail(&self.host.log_path(app), EVIDENCE_LINES).unwrap_or_default();
+        let log = zed_host::tail(&self.host.log_path(app), EVIDENCE_LINES).unwrap_or_default().join("\n");
         for (name, text) in [(format!("{app}.probe"), report), (format!("{app}.log"), log)] {
             if let Err(error) = self.state.write_evidence(run, &name, &text) {
                 tracing::warn!(error = %crate::chain(&error), "evidence of a failed run could not be kept");

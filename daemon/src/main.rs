@@ -8,7 +8,7 @@ use zedd::args::Command;
 fn main() -> ExitCode {
     // A supervisor is started by zedd itself, and must stay small: nothing of the daemon is set up before it.
     let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() == Some(zed_host::SUPERVISE) {
+    if arguments.nth(1).as_deref() == Some("supervise") {
         return zed_host::supervise_main(&arguments.collect::<Vec<String>>());
     }
     let args = Args::parse();

@@ -24,8 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use zed_host::Host;
 use zed_host::LocalHost;
-use zed_host::SUPERVISE;
-use zed_host::SupervisorProgram;
 use zed_plan::Release;
 use zed_plan::RollbackInput;
 use zed_plan::RollbackTarget;
@@ -61,8 +59,7 @@ impl Bare {
         };
         let state = StateDir::open(&dir).map_err(|e| crate::chain(&e))?;
         let lock = crate::serve::lock(&state)?;
-        let program = std::env::current_exe().map_err(|e| format!("failed to find the path of zedd: {e}"))?;
-        let host = LocalHost::new(state.root().to_owned(), SupervisorProgram { program, arguments: vec![SUPERVISE.to_owned()] });
+        let host = LocalHost::new(state.root().to_owned(), crate::serve::supervisor()?);
         let fixed = Fixed {
             host: HostName::parse("localhost").map_err(|e| e.to_string())?,
             pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),

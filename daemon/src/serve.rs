@@ -28,7 +28,6 @@ use tokio::signal::unix::signal;
 use zed_ctl::EventKind;
 use zed_fs::Control;
 use zed_host::LocalHost;
-use zed_host::SUPERVISE;
 use zed_host::SupervisorProgram;
 use zed_spec::DatasetPath;
 use zed_spec::HostName;
@@ -214,10 +213,9 @@ fn default_store(defaults: &Defaults) -> Result<String, Failure> {
     }
 }
 
-/// How supervisors are started: this very program. Its path is taken once, before an upgrade can replace it.
-fn supervisor() -> Result<SupervisorProgram, Failure> {
-    let program = std::env::current_exe().map_err(|e| format!("failed to find the path of zedd: {e}"))?;
-    Ok(SupervisorProgram { program, arguments: vec![SUPERVISE.to_owned()] })
+/// How supervisors are started: by this very program.
+pub fn supervisor() -> Result<SupervisorProgram, Failure> {
+    SupervisorProgram::this_program().map_err(|e| format!("failed to find the path of zedd: {e}"))
 }
 
 /// The given name, or the system's.

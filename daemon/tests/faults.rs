@@ -1,0 +1,330 @@
+//! Kills and failures at every step of a deploy and of a rollback: afterwards data, properties and processes
+//! agree on one of the two releases, nothing is lost, and status says which.
+
+mod common;
+
+use common::Daemon;
+use common::OnStart;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use zed_ctl::RollbackTarget;
+use zed_ctl::Verb;
+use zed_host::SimHost;
+use zed_host::SimProbe;
+use zed_spec::AppName;
+use zed_spec::DatasetPath;
+use zed_store::EmbeddedStore;
+use zed_store::SimStore;
+use zed_store::Store;
+use zedd::faults::Fault;
+use zedd::faults::Faults;
+
+/// A store that survives a daemon, and access to the files of its datasets.
+trait Ground {
+    /// The store as a new daemon opens it.
+    fn open(&mut self) -> Arc<dyn Store>;
+    /// Writes `version` into the file `trace` of `apps/a` when an app starts, and appends to `log`.
+    fn on_start(&self) -> OnStart;
+    /// Content of a file of `apps/a`.
+    fn read(&self, name: &str) -> String;
+}
+
+struct Sim(SimStore);
+
+impl Ground for Sim {
+    fn open(&mut self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+    fn on_start(&self) -> OnStart {
+        let store = self.0.clone();
+        Arc::new(move |start| {
+            let mut log = store.read_file(&dataset(), "log").unwrap_or_default();
+            log.extend_from_slice(format!("{}\n", start.run.version).as_bytes());
+            store.write_file(&dataset(), "trace", start.run.version.as_bytes()).unwrap();
+            store.write_file(&dataset(), "log", &log).unwrap();
+        })
+    }
+    fn read(&self, name: &str) -> String {
+        String::from_utf8(self.0.read_file(&dataset(), name).unwrap_or_default()).unwrap()
+    }
+}
+
+struct Embedded(tempfile::TempDir);
+
+impl Ground for Embedded {
+    fn open(&mut self) -> Arc<dyn Store> {
+        // The store of a killed daemon is closed when its last thread has ended.
+        loop {
+            match EmbeddedStore::open(self.0.path()) {
+                Ok(store) => return Arc::new(store),
+                Err(error) => {
+                    assert!(zedd::chain(&error).contains("use"), "{}", zedd::chain(&error));
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+    fn on_start(&self) -> OnStart {
+        Arc::new(|start| {
+            let log = start.directory.join("log");
+            let mut text = std::fs::read_to_string(&log).unwrap_or_default();
+            text.push_str(&format!("{}\n", start.run.version));
+            std::fs::write(start.directory.join("trace"), &start.run.version).unwrap();
+            std::fs::write(log, text).unwrap();
+        })
+    }
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join("ds/apps/a/@data").join(name)).unwrap_or_default()
+    }
+}
+
+fn dataset() -> DatasetPath {
+    DatasetPath::parse("apps/a").unwrap()
+}
+
+fn app() -> AppName {
+    AppName::parse("a").unwrap()
+}
+
+fn spec(version: &str) -> String {
+    format!(
+        r#"Deploy(
+    datasets: {{"apps/a": (compression: "{}")}},
+    apps: {{"a": (dataset: "apps/a", version: "{version}", command: ["a"], health: (attempts: 1))}},
+    snapshots: (before_deploy: true, keep: 3),
+)"#,
+        if version == "1" { "lz4" } else { "zstd" }
+    )
+}
+
+/// A fault at the `at`-th point (from 1), and how many points there were.
+fn fault_at(at: u64, fault: Fault) -> (Faults, Arc<AtomicU64>) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = seen.clone();
+    let faults = Faults::by(move |_| {
+        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        match fault {
+            // A process that was killed does nothing more.
+            Fault::Kill if number >= at => Fault::Kill,
+            Fault::Fail if number == at => Fault::Fail,
+            _ => Fault::None,
+        }
+    });
+    (faults, seen)
+}
+
+struct Case<'a> {
+    ground: &'a mut dyn Ground,
+    host: SimHost,
+    state: &'a Path,
+    what: String,
+}
+
+impl Case<'_> {
+    fn daemon(&mut self, faults: Faults) -> Daemon {
+        let store = self.ground.open();
+        Daemon::start(store, &self.host, self.ground.on_start(), self.state, faults)
+    }
+
+    /// Deploys a version without faults.
+    fn deploy(&mut self, version: &str) {
+        let daemon = self.daemon(Faults::none());
+        daemon.save("d", &spec(version));
+        let outcome = daemon.settled("d").expect("nothing kills it");
+        assert!(outcome.is_ok(), "{}: {outcome:?}", self.what);
+        daemon.stop();
+    }
+
+    /// What properties, data, process and status say; all must agree.
+    fn version(&mut self, daemon: &Daemon) -> String {
+        let world = daemon.world();
+        let view = &world.apps["a"];
+        let told = format!("{}: {view:#?}", self.what);
+        assert_eq!(view.state, "running", "{told}");
+        let properties = &world.datasets["apps/a"].properties;
+        let compression = if view.version == "1" { "lz4" } else { "zstd" };
+        assert_eq!(properties["com.zed:version"], view.version, "{told}");
+        assert_eq!(self.host.running()[&app()], view.version, "{told}");
+        assert_eq!(self.ground.read("trace"), view.version, "{told}");
+        // The log of starts is data: release 1's starts are in it, and release 2's only while 2 is deployed.
+        let log = self.ground.read("log");
+        assert!(log.starts_with("1\n"), "{told}: {log}");
+        assert_eq!(log.contains('2'), view.version == "2", "{told}: {log}");
+        if view.held.is_empty() {
+            assert_eq!(properties["compression"], compression, "{told}");
+        }
+        view.version.clone()
+    }
+}
+
+/// Calls `body` for a fault at the first point, the second, ... until there are no more points.
+fn at_every_point(fault: Fault, ground: &dyn Fn() -> Box<dyn Ground>, body: &dyn Fn(&mut Case<'_>, Faults)) -> u64 {
+    for at in 1.. {
+        let mut ground = ground();
+        let state = tempfile::tempdir().unwrap();
+        let (faults, seen) = fault_at(at, fault);
+        let mut case =
+            Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: format!("{fault:?} at {at}") };
+        body(&mut case, faults);
+        if seen.load(Ordering::SeqCst) < at {
+            return at - 1;
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+fn grounds() -> Vec<(&'static str, Box<dyn Fn() -> Box<dyn Ground>>)> {
+    vec![
+        ("sim", Box::new(|| Box::new(Sim(SimStore::new())))),
+        ("embedded", Box::new(|| Box::new(Embedded(tempfile::tempdir().unwrap())))),
+    ]
+}
+
+#[test]
+fn a_deploy_killed_anywhere_ends_in_the_new_release() {
+    for (name, ground) in grounds() {
+        let points = at_every_point(Fault::Kill, &ground, &|case, faults| {
+            case.deploy("1");
+            let daemon = case.daemon(faults);
+            daemon.save("d", &spec("2"));
+            let _ = daemon.settled("d");
+            daemon.stop();
+            let daemon = case.daemon(Faults::none());
+            let outcome = daemon.settled("d").unwrap();
+            assert!(outcome.is_ok(), "{}: {outcome:?}", case.what);
+            assert_eq!(case.version(&daemon), "2", "{}", case.what);
+            daemon.stop();
+        });
+        assert!(points > 15, "{name}: only {points} fault points");
+    }
+}
+
+#[test]
+fn a_first_deploy_killed_anywhere_ends_deployed() {
+    for (_, ground) in grounds() {
+        at_every_point(Fault::Kill, &ground, &|case, faults| {
+            let daemon = case.daemon(faults);
+            daemon.save("d", &spec("1"));
+            let _ = daemon.settled("d");
+            daemon.stop();
+            let daemon = case.daemon(Faults::none());
+            let outcome = daemon.settled("d").unwrap();
+            assert!(outcome.is_ok(), "{}: {outcome:?}", case.what);
+            assert_eq!(case.version(&daemon), "1", "{}", case.what);
+            daemon.stop();
+        });
+    }
+}
+
+#[test]
+fn a_deploy_that_fails_anywhere_leaves_one_of_the_two_and_says_so() {
+    for (_, ground) in grounds() {
+        at_every_point(Fault::Fail, &ground, &|case, faults| {
+            case.deploy("1");
+            let daemon = case.daemon(faults);
+            daemon.save("d", &spec("2"));
+            let outcome = daemon.settled("d").unwrap();
+            let version = case.version(&daemon);
+            assert_eq!(version == "2", outcome.is_ok(), "{}: {outcome:?}", case.what);
+            daemon.stop();
+        });
+    }
+}
+
+#[test]
+fn an_undo_killed_anywhere_still_ends_in_the_old_release() {
+    for (_, ground) in grounds() {
+        at_every_point(Fault::Kill, &ground, &|case, faults| {
+            case.deploy("1");
+            case.host.set_probe(&app(), "2", SimProbe::Unhealthy("no".into()));
+            let daemon = case.daemon(faults);
+            daemon.save("d", &spec("2"));
+            let _ = daemon.settled("d");
+            daemon.stop();
+            let daemon = case.daemon(Faults::none());
+            let outcome = daemon.settled("d").unwrap();
+            assert!(outcome.is_err(), "{}: {outcome:?}", case.what);
+            assert_eq!(case.version(&daemon), "1", "{}", case.what);
+            daemon.stop();
+        });
+    }
+}
+
+#[test]
+fn a_rollback_killed_anywhere_ends_in_one_of_the_two() {
+    for (_, ground) in grounds() {
+        at_every_point(Fault::Kill, &ground, &|case, faults| {
+            case.deploy("1");
+            case.deploy("2");
+            let daemon = case.daemon(faults);
+            let _ = daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest));
+            daemon.stop();
+            let daemon = case.daemon(Faults::none());
+            let outcome = daemon.settled("d").unwrap();
+            assert!(outcome.is_ok(), "{}: {outcome:?}", case.what);
+            // Asked for before the intent was written, it did not happen; after, it is completed.
+            case.version(&daemon);
+            daemon.stop();
+        });
+    }
+}
+
+#[test]
+fn a_rollback_that_fails_anywhere_leaves_one_of_the_two_and_says_so() {
+    for (_, ground) in grounds() {
+        at_every_point(Fault::Fail, &ground, &|case, faults| {
+            case.deploy("1");
+            case.deploy("2");
+            let daemon = case.daemon(faults);
+            let outcome = daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest)).unwrap();
+            let version = case.version(&daemon);
+            assert_eq!(version == "1", outcome.is_ok(), "{}: {outcome:?}", case.what);
+            daemon.stop();
+        });
+    }
+}
+
+#[test]
+fn a_rollback_can_be_undone_and_nothing_is_lost() {
+    for (name, ground) in grounds() {
+        let mut ground = ground();
+        let state = tempfile::tempdir().unwrap();
+        let mut case = Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: name.to_owned() };
+        case.deploy("1");
+        case.deploy("2");
+        let before = case.ground.read("log");
+        let daemon = case.daemon(Faults::none());
+        daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Version("1".into()))).unwrap().unwrap();
+        assert_eq!(case.version(&daemon), "1");
+        let world = daemon.world();
+        assert_eq!(world.deploys["d"].state, "held");
+        daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Undo)).unwrap().unwrap();
+        assert_eq!(case.version(&daemon), "2");
+        assert!(case.ground.read("log").starts_with(&before), "{name}");
+        assert_eq!(daemon.world().deploys["d"].state, "converged", "{name}");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_held_rollback_stays_until_the_spec_is_saved_again() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case = Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "held".into() };
+    case.deploy("1");
+    case.deploy("2");
+    let daemon = case.daemon(Faults::none());
+    daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest)).unwrap().unwrap();
+    assert!(daemon.settled("d").unwrap().unwrap().starts_with("held"));
+    daemon.stop();
+    let daemon = case.daemon(Faults::none());
+    assert!(daemon.settled("d").unwrap().unwrap().starts_with("held"), "a restart does not release it");
+    assert_eq!(case.version(&daemon), "1");
+    // The same bytes saved again: an operator wants the spec after all.
+    daemon.save("d", &spec("2"));
+    daemon.settled("d").unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "2");
+    daemon.stop();
+}

@@ -134,6 +134,7 @@ impl Daemon {
             run: &new_run(),
             now: now(),
             generation_held: deploy.and_then(|deploy| known.generations.get(&deploy).copied()).unwrap_or(0),
+            keep: None,
         })
         .map(drop)
         .map_err(|e| crate::rollback_error(&e))

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
-use zed_plan::AppStamp;
+use zed_plan::props::AppStamp;
 use zed_plan::Observed;
 use zed_plan::RollbackError;
 use zed_plan::RollbackTarget;
@@ -65,7 +65,7 @@ pub fn stamps(observed: &Observed) -> Vec<(DatasetPath, AppStamp)> {
         if own || !dataset.user.keys().any(|name| name.starts_with("com.zed:app")) {
             continue;
         }
-        let stamps = zed_plan::parse_stamps(&format!("dataset {path}"), &dataset.user);
+        let stamps = zed_plan::props::parse_stamps(&format!("dataset {path}"), &dataset.user);
         found.extend(stamps.apps.into_iter().map(|stamp| (path.clone(), stamp)));
     }
     found
@@ -98,8 +98,15 @@ pub fn rollback_target(target: &zed_ctl::RollbackTarget) -> RollbackTarget {
 /// Why a rollback cannot be planned, as seen from outside.
 pub fn rollback_error(error: &RollbackError) -> CtlError {
     let code = match error {
-        RollbackError::NotDeployed { .. } | RollbackError::NoTarget { .. } => Code::NotFound,
-        _ => Code::Failed,
+        RollbackError::BadTarget { .. } => Code::BadArgument,
+        RollbackError::UnknownApp { .. }
+        | RollbackError::NoOlderRelease { .. }
+        | RollbackError::UnknownSnapshot { .. }
+        | RollbackError::UnknownVersion { .. }
+        | RollbackError::NothingToUndo { .. }
+        | RollbackError::BranchGone { .. } => Code::NotFound,
+        RollbackError::NewerSchema { .. } => Code::Unsupported,
+        RollbackError::MissingRelease { .. } | RollbackError::MissingValue { .. } => Code::Failed,
     };
     CtlError::new(code, chain(error))
 }

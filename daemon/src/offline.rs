@@ -119,6 +119,7 @@ impl Bare {
             run: &crate::engine::new_run(),
             now: crate::engine::now(),
             generation_held: records.get(&place.deploy).map_or(0, |record| record.generation),
+            keep: None,
         })
         .map_err(|e| crate::chain(&e))?;
         let steps = Steps::new(self.store.clone(), self.host.clone(), self.state.clone());

@@ -22,6 +22,7 @@ use zed_plan::Plan;
 use zed_plan::PlanInput;
 use zed_plan::RunId;
 use zed_plan::Severity;
+use zed_plan::UndeclareInput;
 use zed_plan::plan_deploy;
 use zed_plan::plan_undeclare;
 use zed_plan::render_plan;
@@ -261,7 +262,14 @@ impl Engine {
             return false;
         }
         if deploy.record.removed {
-            let plan = plan_undeclare(name, &look.observed, &super::new_run(), now());
+            let plan = plan_undeclare(&UndeclareInput {
+                deploy: name,
+                generation: deploy.record.generation,
+                observed: &look.observed,
+                releases: &self.releases,
+                run: &super::new_run(),
+                now: now(),
+            });
             return self.carry_out_removal(name, plan);
         }
         let Some(declared) = deploy.declared.clone() else {

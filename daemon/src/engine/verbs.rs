@@ -120,6 +120,7 @@ impl Engine {
             run: &run,
             now: now(),
             generation_held: self.deploys.get(&place.deploy).map_or(0, |d| d.record.generation),
+            keep: self.deploys.get(&place.deploy).and_then(|d| d.spec()).map(|spec| spec.snapshots.keep),
         })
         .map_err(|e| crate::rollback_error(&e))?;
         let about = About { deploy: place.deploy.to_string(), app: app.to_string(), run: run.0.clone() };

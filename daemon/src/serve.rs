@@ -120,7 +120,7 @@ fn serve_tree(
     announce()?;
     let reason = runtime.block_on(until_told_to_stop())?;
     events.emit(EventKind::DaemonStopping, About::nothing(), reason);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     drop(socket);
     let unmounted = mounted.map_or(Ok(()), |mounted| mounted.unmount().map_err(|e| crate::chain(&e)));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -153,7 +153,7 @@ fn announce() -> Result<(), Failure> {
     let mut out = std::io::stdout();
     writeln!(out, "ready").and_then(|()| out.flush()).map_err(|e| format!("failed to write to stdout: {e}"))?;
     // Not started by systemd is no failure.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     Ok(())
 }
 
@@ -205,12 +205,26 @@ pub fn own_directory(store: &dyn Store) -> Result<PathBuf, Failure> {
 
 /// The ZFS store when there is exactly one pool, else the embedded one.
 fn default_store(defaults: &Defaults) -> Result<String, Failure> {
-    let pools = zed_store::pools().map_err(|e| crate::chain(&e))?;
-    match pools.as_slice() {
+    match pools()?.as_slice() {
         [] => Ok(format!("embedded:{}", defaults.embedded.display())),
         [pool] => Ok(format!("zfs:{pool}")),
         many => Err(format!("there are several pools ({}): say which with --store zfs:POOL", many.join(", "))),
     }
+}
+
+/// Pools of this host, as far as this build can see them.
+#[cfg(feature = "zfs")]
+fn pools() -> Result<Vec<String>, Failure> {
+    zed_store::zfs::ZfsStore::pools().map_err(|e| crate::chain(&e))
+}
+
+/// Pools of this host, as far as this build can see them.
+#[cfg(not(feature = "zfs"))]
+fn pools() -> Result<Vec<String>, Failure> {
+    if Path::new("/dev/zfs").exists() {
+        eprintln!("zedd: this host has ZFS, but this zedd was built without it: using the embedded store");
+    }
+    Ok(Vec::new())
 }
 
 /// How supervisors are started: by this very program.

@@ -30,7 +30,7 @@ pub enum VerbFile {
 }
 
 /// Identifies an accepted command until its outcome is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// What a waiter waits for.

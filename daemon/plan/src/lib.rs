@@ -21,6 +21,7 @@ mod rollback;
 #[cfg(test)]
 mod testing;
 mod time;
+mod verb;
 mod world;
 
 pub use deploy::UndeclareInput;
@@ -48,3 +49,7 @@ pub use rollback::RollbackTarget;
 pub use rollback::plan_rollback;
 pub use time::compact_time;
 pub use time::rfc3339;
+pub use verb::AppVerb;
+pub use verb::apps_to_start_after_boot;
+pub use verb::plan_app_verb;
+pub use verb::release_edit;

@@ -167,6 +167,7 @@ impl Engine {
     /// Verdict, events and what a waiting command is told.
     fn judge(&mut self, name: &DeployName, plan: &Plan, report: &RunReport) -> Outcome {
         let mut failed = Vec::new();
+        let mut skipped = Vec::new();
         let mut stuck = Vec::new();
         let mut interrupted = false;
         for (unit, ending) in report {
@@ -174,9 +175,13 @@ impl Engine {
                 Ending::Committed => {}
                 Ending::Undone { reason } if reason == INTERRUPTED => interrupted = true,
                 Ending::Undone { reason } => failed.push(format!("{unit}: {reason}; what was before is back")),
-                Ending::Skipped { reason } => failed.push(format!("{unit}: not started, {reason}")),
+                Ending::Skipped { reason } => skipped.push(format!("{unit}: not started, {reason}")),
                 Ending::NeedsOperator { reason } => stuck.push(format!("{unit}: {reason}")),
             }
+        }
+        // What waited for a unit that a stop of zedd interrupted did not fail either.
+        if !interrupted || !failed.is_empty() {
+            failed.append(&mut skipped);
         }
         let about = About::run(name.as_str(), &plan.run.0);
         let rollback = matches!(plan.purpose, Purpose::Rollback { .. });

@@ -31,12 +31,12 @@ use zedd::shared::Shared;
 use zedd::state::StateDir;
 
 /// Writes what an app would write when it starts.
-pub type OnStart = Arc<dyn Fn(&zed_host::Start) + Send + Sync>;
+pub(crate) type OnStart = Arc<dyn Fn(&zed_host::Start) + Send + Sync>;
 
 /// A simulated host whose apps leave a trace in their dataset when they start.
-pub struct WritingHost {
-    pub sim: SimHost,
-    pub on_start: OnStart,
+pub(crate) struct WritingHost {
+    pub(crate) sim: SimHost,
+    pub(crate) on_start: OnStart,
 }
 
 impl Host for WritingHost {
@@ -69,15 +69,15 @@ impl Host for WritingHost {
 }
 
 /// A running engine.
-pub struct Daemon {
-    pub shared: Arc<Shared>,
-    pub state: StateDir,
+pub(crate) struct Daemon {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: StateDir,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
     /// Starts one on this store, host and state directory.
-    pub fn start(store: Arc<dyn Store>, sim: &SimHost, on_start: OnStart, state: &Path, faults: Faults) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, sim: &SimHost, on_start: OnStart, state: &Path, faults: Faults) -> Self {
         let state = StateDir::open(state).unwrap();
         let shared = Arc::new(Shared::new());
         let engine = Engine::new(Parts {
@@ -103,24 +103,24 @@ impl Daemon {
     }
 
     /// Saves a spec as the tree would.
-    pub fn save(&self, name: &str, text: &str) {
+    pub(crate) fn save(&self, name: &str, text: &str) {
         std::fs::write(self.state.deploy_dir().join(format!("{name}.ron")), text).unwrap();
         self.shared.saved(name);
     }
 
     /// Removes a spec as the tree would.
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         std::fs::remove_file(self.state.deploy_dir().join(format!("{name}.ron"))).unwrap();
         self.shared.saved(name);
     }
 
     /// Waits until a deploy has settled; `None` when the daemon was killed before.
-    pub fn settled(&self, name: &str) -> Option<Outcome> {
+    pub(crate) fn settled(&self, name: &str) -> Option<Outcome> {
         self.wait(WaitFor::Settled(name.to_owned()))
     }
 
     /// Submits a verb and waits for its end; `None` when the daemon was killed before.
-    pub fn verb(&self, app: Option<&str>, verb: Verb) -> Option<Outcome> {
+    pub(crate) fn verb(&self, app: Option<&str>, verb: Verb) -> Option<Outcome> {
         let app = app.map(|app| AppName::parse(app).unwrap());
         let ticket = self.shared.submit(|ticket| Request::Verb { app, verb, ticket });
         self.wait(WaitFor::Ticket(ticket))
@@ -139,18 +139,18 @@ impl Daemon {
     }
 
     /// True when a fault has killed it.
-    pub fn killed(&self) -> bool {
+    pub(crate) fn killed(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// The world, after everything submitted so far was looked at.
-    pub fn world(&self) -> Arc<World> {
+    pub(crate) fn world(&self) -> Arc<World> {
         self.verb(None, Verb::Reload);
         self.shared.world()
     }
 
     /// Stops it in order.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.shared.stop();
         self.thread.take().unwrap().join().unwrap();
     }

@@ -114,7 +114,12 @@ impl Daemon {
     fn judge_target(&self, app: Option<&AppName>, verb: &Verb, known: &Known) -> Result<(), CtlError> {
         let deploy = match (app, verb) {
             (Some(app), _) => known.apps.get(app).map(|place| place.deploy.clone()),
-            (None, Verb::RetryDeploy { deploy } | Verb::ReleaseDeploy { deploy } | Verb::Heal { deploy: Some(deploy) }) => {
+            (
+                None,
+                Verb::RetryDeploy { deploy }
+                | Verb::ReleaseDeploy { deploy }
+                | Verb::Heal { deploy: Some(deploy) },
+            ) => {
                 let found = known.deploys.iter().find(|name| name.as_str() == deploy).cloned();
                 Some(found.ok_or_else(|| crate::shared::no_deploy(deploy))?)
             }

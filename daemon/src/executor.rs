@@ -85,7 +85,12 @@ impl Executor {
     }
 
     /// Carries out a new plan from its first step.
-    pub fn run(&self, plan: &Plan, cancel: &Arc<AtomicBool>, on_progress: &OnProgress) -> io::Result<Result<RunReport, Killed>> {
+    pub fn run(
+        &self,
+        plan: &Plan,
+        cancel: &Arc<AtomicBool>,
+        on_progress: &OnProgress,
+    ) -> io::Result<Result<RunReport, Killed>> {
         if let Fault::Kill = self.faults.at("intent") {
             return Ok(Err(Killed));
         }
@@ -159,7 +164,8 @@ impl Executor {
         })?;
         // A plan that lint has passed has no cycle; were there one, its units end as skipped, not as lost.
         for unit in waiting {
-            report.insert(unit.name.clone(), Ending::Skipped { reason: "a unit before it never ended".into() });
+            report
+                .insert(unit.name.clone(), Ending::Skipped { reason: "a unit before it never ended".into() });
         }
         Ok(report)
     }
@@ -174,7 +180,11 @@ impl Executor {
         let mut undoing = progress.undoing.clone();
         // An interrupted rollback is completed, because an operator asked for it; an interrupted deploy is
         // taken back, and the loop plans it anew from what is then observed.
-        if resumed && !progress.committing && undoing.is_none() && !matches!(run.plan.purpose, Purpose::Rollback { .. }) {
+        if resumed
+            && !progress.committing
+            && undoing.is_none()
+            && !matches!(run.plan.purpose, Purpose::Rollback { .. })
+        {
             undoing = Some("zedd was stopped in the middle".to_owned());
         }
         let mut begun = progress.begun;
@@ -193,7 +203,13 @@ impl Executor {
     }
 
     /// Runs the steps in order, from where the journal says. `begun` is how many it knows to have begun.
-    fn forward(&self, run: &Run<'_>, unit: &Unit, begun: &mut usize, progress: &Progress) -> Result<(), Stop> {
+    fn forward(
+        &self,
+        run: &Run<'_>,
+        unit: &Unit,
+        begun: &mut usize,
+        progress: &Progress,
+    ) -> Result<(), Stop> {
         let mut committing = progress.committing;
         let mut next = progress.resume_at;
         while next < unit.steps.len() {
@@ -311,7 +327,9 @@ impl Executor {
 
     /// A line that must be there before the next effect: without it the unit fails.
     fn journal(&self, run: &Run<'_>, record: &Record) -> Result<(), Stop> {
-        run.journal.append(record, true).map_err(|e| Stop::Failed(format!("failed to write the journal: {e}")))
+        run.journal
+            .append(record, true)
+            .map_err(|e| Stop::Failed(format!("failed to write the journal: {e}")))
     }
 
     /// A line without which the undo is merely repeated.

@@ -21,7 +21,11 @@ const FIELDS: [&str; 5] = ["compression", "quota", "recordsize", "mountpoint", "
 const NOT_DECLARED: [&str; 1] = ["canmount"];
 
 /// A spec of everything on the host that no deploy declares yet, as text.
-pub fn import(look: &Look, releases: &BTreeMap<String, Release>, declared: &[&DeploySpec]) -> Result<String, String> {
+pub fn import(
+    look: &Look,
+    releases: &BTreeMap<String, Release>,
+    declared: &[&DeploySpec],
+) -> Result<String, String> {
     let known = |path: &DatasetPath| declared.iter().any(|spec| spec.datasets.contains_key(path));
     let mut datasets = BTreeMap::new();
     for dataset in look.datasets.iter() {
@@ -56,7 +60,10 @@ pub fn import(look: &Look, releases: &BTreeMap<String, Release>, declared: &[&De
 
 fn imported(native: &BTreeMap<String, String>) -> Result<Dataset, String> {
     let number = |name: &str| {
-        native.get(name).map(|text| text.parse::<u64>().map_err(|_| format!("{name}={text} is not a number"))).transpose()
+        native
+            .get(name)
+            .map(|text| text.parse::<u64>().map_err(|_| format!("{name}={text} is not a number")))
+            .transpose()
     };
     Ok(Dataset {
         compression: native.get("compression").cloned(),

@@ -133,7 +133,10 @@ impl Journal {
         }
         let plan = match records.first() {
             Some(Record::Intent { plan }) if plan.format > PLAN_FORMAT => {
-                let text = format!("it was written by a newer zedd (format {}, this one knows {PLAN_FORMAT})", plan.format);
+                let text = format!(
+                    "it was written by a newer zedd (format {}, this one knows {PLAN_FORMAT})",
+                    plan.format
+                );
                 return Err(io::Error::other(text));
             }
             Some(Record::Intent { plan }) => (**plan).clone(),

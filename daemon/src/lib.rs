@@ -28,10 +28,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
-use zed_plan::props::AppStamp;
 use zed_plan::Observed;
 use zed_plan::RollbackError;
 use zed_plan::RollbackTarget;
+use zed_plan::props::AppStamp;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_store::OWN_DATASET;
@@ -81,8 +81,9 @@ pub fn places(observed: &Observed) -> BTreeMap<AppName, AppPlace> {
 
 /// There is no release of this app on this host.
 pub fn not_deployed(app: &AppName) -> CtlError {
-    CtlError::new(Code::NotFound, format!("app `{app}` is not deployed on this host"))
-        .hint("`ls /zed/apps` shows those that are known; `cat /zed/deploy/NAME.status` says why one is missing")
+    CtlError::new(Code::NotFound, format!("app `{app}` is not deployed on this host")).hint(
+        "`ls /zed/apps` shows those that are known; `cat /zed/deploy/NAME.status` says why one is missing",
+    )
 }
 
 /// A rollback target, from the vocabulary of the tree to that of the planner.

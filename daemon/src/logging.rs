@@ -52,6 +52,14 @@ pub fn start(path: &Path) -> io::Result<LogLevelHandle> {
     Ok(LogLevelHandle(Some(handle)))
 }
 
+/// Puts in place what waiting clients of the mount need to be interruptible; see zed-fs. What libraries log
+/// goes where zed's own lines go.
+#[cfg(not(target_os = "illumos"))]
+pub fn install_interrupt_logger() -> Result<(), String> {
+    zed_fs::fuse::install_interrupt_logger(Box::new(tracing_log::LogTracer::new()))
+        .map_err(|e| format!("failed to install the logger that interrupts depend on: {e}"))
+}
+
 #[derive(Clone)]
 struct LogFile {
     path: PathBuf,

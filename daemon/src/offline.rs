@@ -87,18 +87,23 @@ impl Bare {
         } else {
             views.iter().map(zed_ctl::render_app_status).collect::<Vec<String>>().join("\n")
         };
-        let unfinished = Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
+        let unfinished =
+            Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
         let mut out = std::io::stdout();
         write!(out, "{text}").map_err(|e| format!("failed to write to stdout: {e}"))?;
         for path in unfinished {
-            eprintln!("zedd: a run was interrupted: {}; the next zedd completes it or takes it back", path.display());
+            eprintln!(
+                "zedd: a run was interrupted: {}; the next zedd completes it or takes it back",
+                path.display()
+            );
         }
         Ok(())
     }
 
     /// Data and state, and the app when it ran. The same steps, the same journal, the same undo as online.
     fn rollback(&self, app: &str, target: &str) -> Result<(), String> {
-        let unfinished = Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
+        let unfinished =
+            Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
         if let Some(path) = unfinished.first() {
             return Err(format!(
                 "a run was interrupted ({}): start zedd, which completes it or takes it back, and roll back then",
@@ -110,7 +115,8 @@ impl Bare {
         let releases = self.state.releases().map_err(|e| crate::chain(&e))?;
         let look = self.look(&releases)?;
         let records = self.state.records().map_err(|e| crate::chain(&e))?;
-        let place = crate::places(&look.observed).remove(&app).ok_or_else(|| crate::not_deployed(&app).render())?;
+        let place =
+            crate::places(&look.observed).remove(&app).ok_or_else(|| crate::not_deployed(&app).render())?;
         let plan = plan_rollback(&RollbackInput {
             app: &app,
             target: &target,
@@ -132,8 +138,12 @@ impl Bare {
         for (unit, ending) in report {
             match ending {
                 Ending::Committed => {}
-                Ending::Undone { reason } => return Err(format!("{unit}: {reason}; what was before is back")),
-                Ending::Skipped { reason } | Ending::NeedsOperator { reason } => return Err(format!("{unit}: {reason}")),
+                Ending::Undone { reason } => {
+                    return Err(format!("{unit}: {reason}; what was before is back"));
+                }
+                Ending::Skipped { reason } | Ending::NeedsOperator { reason } => {
+                    return Err(format!("{unit}: {reason}"));
+                }
             }
         }
         eprintln!("{app} is rolled back to {target}");

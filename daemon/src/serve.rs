@@ -27,7 +27,13 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use zed_ctl::EventKind;
 use zed_fs::Control;
+use zed_fs::fuse::MountSettings;
+use zed_fs::tree::Tree;
+use zed_fs::tree::TreeSettings;
+use zed_host::CommandRequest;
+use zed_host::Ended;
 use zed_host::LocalHost;
+use zed_host::Runner;
 use zed_host::SupervisorProgram;
 use zed_spec::DatasetPath;
 use zed_spec::HostName;
@@ -61,7 +67,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let shared = Arc::new(Shared::new());
     let metrics = Arc::new(Metrics::default());
-    let events = Events::open(&state.events_path()).map_err(|e| format!("failed to open the events file: {e}"))?;
+    let events =
+        Events::open(&state.events_path()).map_err(|e| format!("failed to open the events file: {e}"))?;
     let events = Arc::new(events);
     let engine = Engine::new(Parts {
         fixed: fixed(host_name, &store_name, facts),
@@ -99,11 +106,12 @@ fn serve_tree(
     control: Arc<dyn Control>,
     events: &Events,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("failed to start the runtime: {e}"))?;
+    let tree =
+        Tree::new(control, TreeSettings::default()).map_err(|e| format!("failed to make the tree: {e}"))?;
     let socket_path = match (&args.socket, defaults) {
         (Some(path), _) => Some(path.clone()),
         // A daemon for a test or a try has its own mount and no claim on the system's socket.
@@ -111,47 +119,73 @@ fn serve_tree(
         _ => None,
     };
     let socket = match &socket_path {
-        Some(path) => Some(listen(&runtime, control.clone(), path)?),
+        Some(path) => Some(listen(&tree, path)?),
         None if args.no_mount => return Err("--no-mount without --socket would serve nobody".to_owned()),
         None => None,
     };
-    let mounted = if args.no_mount { None } else { Some(mount(args, defaults, control)?) };
+    let mounted = if args.no_mount { None } else { Some(mount(args, defaults, &tree)?) };
     events.emit(EventKind::DaemonStarted, About::nothing(), concat!("zedd ", env!("CARGO_PKG_VERSION")));
     announce()?;
     let reason = runtime.block_on(until_told_to_stop())?;
     events.emit(EventKind::DaemonStopping, About::nothing(), reason);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     drop(socket);
-    let unmounted = mounted.map_or(Ok(()), |mounted| mounted.unmount().map_err(|e| crate::chain(&e)));
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    unmounted
+    mounted.map_or(Ok(()), |mounted| mounted.unmount().map_err(|e| crate::chain(&e)))
 }
 
 #[cfg(not(target_os = "illumos"))]
 fn mount(
     args: &Args,
     defaults: &Result<Defaults, String>,
-    control: Arc<dyn Control>,
+    tree: &Arc<Tree>,
 ) -> Result<zed_fs::fuse::Mounted, Failure> {
     let dir = match &args.mount {
         Some(dir) => dir.clone(),
         None => defaults.as_ref().map_err(Clone::clone)?.mount.clone(),
     };
-    zed_fs::fuse::mount(control, &dir).map_err(|e| crate::chain(&e))
+    logging::install_interrupt_logger()?;
+    let settings = MountSettings { allow_other: false, unmount_helper: Some(Arc::new(fusermount)) };
+    zed_fs::fuse::mount(tree, &dir, &settings).map_err(|e| crate::chain(&e))
 }
 
-fn listen(runtime: &tokio::runtime::Runtime, control: Arc<dyn Control>, path: &Path) -> Result<zed_fs::socket::Server, Failure> {
+/// Takes the dead mount of a normal user's zedd away.
+#[cfg(not(target_os = "illumos"))]
+fn fusermount(path: &Path) -> std::io::Result<()> {
+    let argv = ["fusermount3", "-u", "-z", "--"].map(ToOwned::to_owned).into_iter();
+    let finished = Runner::default()
+        .run(
+            &CommandRequest {
+                argv: argv.chain(std::iter::once(path.to_string_lossy().into_owned())).collect(),
+                program: None,
+                environment: BTreeMap::from([("PATH".to_owned(), zed_host::DEFAULT_PATH.to_owned())]),
+                directory: None,
+                input: Vec::new(),
+                deadline: Duration::from_secs(10),
+                grace: Duration::from_secs(1),
+                keep: 4096,
+            },
+            None,
+        )
+        .map_err(std::io::Error::other)?;
+    if finished.ended == Ended::Exit(0) {
+        return Ok(());
+    }
+    Err(std::io::Error::other(String::from_utf8_lossy(&finished.output).into_owned()))
+}
+
+fn listen(tree: &Arc<Tree>, path: &Path) -> Result<zed_fs::socket::Served, Failure> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|e| format!("failed to create `{}`: {e}", parent.display()))?;
     }
-    let _guard = runtime.enter();
-    zed_fs::socket::serve(control, path).map_err(|e| crate::chain(&e))
+    zed_fs::socket::serve(tree, path).map_err(|e| crate::chain(&e))
 }
 
 /// One line on stdout for scripts, one message for the service manager.
 fn announce() -> Result<(), Failure> {
     let mut out = std::io::stdout();
-    writeln!(out, "ready").and_then(|()| out.flush()).map_err(|e| format!("failed to write to stdout: {e}"))?;
+    writeln!(out, "ready")
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("failed to write to stdout: {e}"))?;
     // Not started by systemd is no failure.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     Ok(())
@@ -182,9 +216,14 @@ pub fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
         .open(&path)
         .map_err(|e| format!("failed to open `{}`: {e}", path.display()))?;
     let holder = std::io::read_to_string(&mut file).unwrap_or_default();
-    let mut locked = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
-        format!("another zedd (pid {}) uses the state directory `{}`", holder.trim(), state.root().display())
-    })?;
+    let mut locked =
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
+            format!(
+                "another zedd (pid {}) uses the state directory `{}`",
+                holder.trim(),
+                state.root().display()
+            )
+        })?;
     locked
         .set_len(0)
         .and_then(|()| std::io::Seek::rewind(&mut *locked))
@@ -208,7 +247,9 @@ fn default_store(defaults: &Defaults) -> Result<String, Failure> {
     match pools()?.as_slice() {
         [] => Ok(format!("embedded:{}", defaults.embedded.display())),
         [pool] => Ok(format!("zfs:{pool}")),
-        many => Err(format!("there are several pools ({}): say which with --store zfs:POOL", many.join(", "))),
+        many => {
+            Err(format!("there are several pools ({}): say which with --store zfs:POOL", many.join(", ")))
+        }
     }
 }
 

@@ -28,6 +28,9 @@ use zed_spec::DeployName;
 /// Outcomes of ended commands that are remembered for a late waiter.
 const REMEMBERED_TICKETS: usize = 1000;
 
+/// Called with the number of the new world.
+type Hook = Box<dyn Fn(u64) + Send + Sync>;
+
 /// A command that was judged good and waits for the loop.
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -79,7 +82,7 @@ pub struct Known {
 pub struct Shared {
     inner: Mutex<Inner>,
     wake: Condvar,
-    hooks: Mutex<Vec<Box<dyn Fn(u64) + Send + Sync>>>,
+    hooks: Mutex<Vec<Hook>>,
     /// Set once, when the daemon ends.
     pub stopping: Arc<AtomicBool>,
 }
@@ -163,7 +166,7 @@ impl Shared {
     }
 
     /// Calls the hook after each change of the world.
-    pub fn on_change(&self, hook: Box<dyn Fn(u64) + Send + Sync>) {
+    pub fn on_change(&self, hook: Hook) {
         self.hooks.lock().push(hook);
     }
 
@@ -253,7 +256,11 @@ impl Shared {
             }
             let waiters = std::mem::take(&mut inner.settle_waiters);
             for (wanted, seq, done) in waiters {
-                if wanted == name && seq <= seen { told.push(done) } else { inner.settle_waiters.push((wanted, seq, done)) }
+                if wanted == name && seq <= seen {
+                    told.push(done)
+                } else {
+                    inner.settle_waiters.push((wanted, seq, done))
+                }
             }
             inner.settled.insert(name.to_owned(), (seen, outcome.clone()));
         }

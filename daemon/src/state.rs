@@ -100,12 +100,16 @@ impl StateDir {
             Ok(text) => {
                 let found: u32 = text.trim().parse().unwrap_or(u32::MAX);
                 if found > STATE_FORMAT {
-                    let text = format!("it was written by a newer zedd (format {}); this one knows {STATE_FORMAT}", text.trim());
+                    let text = format!(
+                        "it was written by a newer zedd (format {}); this one knows {STATE_FORMAT}",
+                        text.trim()
+                    );
                     return Err(failed("use", &state.root)(io::Error::other(text)));
                 }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                replace_file(&marker, format!("{STATE_FORMAT}\n").as_bytes()).map_err(failed("write", &marker))?;
+                replace_file(&marker, format!("{STATE_FORMAT}\n").as_bytes())
+                    .map_err(failed("write", &marker))?;
             }
             Err(e) => return Err(failed("read", &marker)(e)),
         }
@@ -153,7 +157,8 @@ impl StateDir {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
             let path = entry.map_err(failed("list", &dir))?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json")) else {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"))
+            else {
                 continue;
             };
             let Ok(name) = DeployName::parse(name) else { continue };
@@ -259,7 +264,8 @@ pub fn spec_files(dir: &Path) -> Result<Vec<(DeployName, Vec<u8>)>, StateError> 
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let path = entry.map_err(failed("list", dir))?.path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".ron")) else {
+        let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".ron"))
+        else {
             continue;
         };
         let Ok(name) = DeployName::parse(name) else { continue };

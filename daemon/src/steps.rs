@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use zed_host::DEFAULT_PATH;
+use zed_host::HookRequest;
 use zed_host::Host;
 use zed_host::HostError;
-use zed_host::HookRequest;
 use zed_host::ProbeRequest;
 use zed_host::Start;
 use zed_plan::RunSpec;
@@ -31,9 +32,6 @@ use zed_store::TakeSnapshot;
 
 /// A hook that runs longer is killed.
 const HOOK_DEADLINE: Duration = Duration::from_secs(300);
-
-/// PATH of an app when the daemon has none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -165,12 +163,20 @@ impl Steps {
     fn set_props(&self, changes: &[zed_plan::PropEdit]) -> Result<(), StepError> {
         let changes: Vec<PropChange> = changes
             .iter()
-            .map(|edit| PropChange { path: edit.path.clone(), native: edit.native.clone(), user: edit.user.clone() })
+            .map(|edit| PropChange {
+                path: edit.path.clone(),
+                native: edit.native.clone(),
+                user: edit.user.clone(),
+            })
             .collect();
         Ok(self.store.set(&changes)?)
     }
 
-    fn snapshot(&self, name: &str, set: &BTreeMap<DatasetPath, BTreeMap<String, String>>) -> Result<(), StepError> {
+    fn snapshot(
+        &self,
+        name: &str,
+        set: &BTreeMap<DatasetPath, BTreeMap<String, String>>,
+    ) -> Result<(), StepError> {
         let set: Vec<TakeSnapshot> = set
             .iter()
             .map(|(dataset, user)| TakeSnapshot {
@@ -191,8 +197,9 @@ impl Steps {
         cancel: &Arc<AtomicBool>,
     ) -> Result<(), StepError> {
         let Step::Restore { dataset, .. } = restore else { return Ok(()) };
-        let interrupted =
-            self.store.get(branch)?.is_some() && self.store.get(dataset)?.is_none() && self.store.get(aside)?.is_none();
+        let interrupted = self.store.get(branch)?.is_some()
+            && self.store.get(dataset)?.is_none()
+            && self.store.get(aside)?.is_none();
         if interrupted { self.run(restore, cancel) } else { Ok(()) }
     }
 
@@ -233,7 +240,11 @@ impl Steps {
         if report.healthy {
             return Ok(());
         }
-        Err(StepError::Unhealthy { app: app.to_owned(), summary: report.summary, transcript: report.transcript })
+        Err(StepError::Unhealthy {
+            app: app.to_owned(),
+            summary: report.summary,
+            transcript: report.transcript,
+        })
     }
 
     fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
@@ -262,13 +273,11 @@ impl Steps {
 
     /// Working directory and complete environment of an app.
     fn surroundings(&self, run: &RunSpec) -> Result<(PathBuf, BTreeMap<String, String>), StepError> {
-        let not_mounted = |hint| StepError::NotMounted {
-            app: run.app.to_string(),
-            dataset: run.dataset.clone(),
-            hint,
-        };
+        let not_mounted =
+            |hint| StepError::NotMounted { app: run.app.to_string(), dataset: run.dataset.clone(), hint };
         self.store.mount(&run.dataset)?;
-        let dataset = self.store.get(&run.dataset)?.ok_or_else(|| not_mounted("the dataset does not exist"))?;
+        let dataset =
+            self.store.get(&run.dataset)?.ok_or_else(|| not_mounted("the dataset does not exist"))?;
         let directory = dataset
             .mountpoint
             .clone()

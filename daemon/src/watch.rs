@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Starts watching. Failing to is said in the log, and costs only time: the timer looks as well.
-pub fn start(folders: Vec<PathBuf>, shared: Arc<Shared>) {
+pub(crate) fn start(folders: Vec<PathBuf>, shared: Arc<Shared>) {
     let started = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Err(error) = watch(&folders, &shared) {
             tracing::warn!(%error, "the spec folders are not watched; they are looked at when the drift timer runs");
@@ -30,9 +30,9 @@ fn watch(folders: &[PathBuf], shared: &Shared) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
         let events = inotify.read_events_blocking(&mut buffer)?;
-        let relevant = events.filter_map(|event| event.name).any(|name| {
-            name.to_str().is_some_and(|name| name.ends_with(".ron") && !name.starts_with('.'))
-        });
+        let relevant = events
+            .filter_map(|event| event.name)
+            .any(|name| name.to_str().is_some_and(|name| name.ends_with(".ron") && !name.starts_with('.')));
         if relevant {
             shared.wake();
         }

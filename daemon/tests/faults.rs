@@ -1,6 +1,8 @@
 //! Kills and failures at every step of a deploy and of a rollback: afterwards data, properties and processes
 //! agree on one of the two releases, nothing is lost, and status says which.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::Daemon;
@@ -160,13 +162,21 @@ impl Case<'_> {
 }
 
 /// Calls `body` for a fault at the first point, the second, ... until there are no more points.
-fn at_every_point(fault: Fault, ground: &dyn Fn() -> Box<dyn Ground>, body: &dyn Fn(&mut Case<'_>, Faults)) -> u64 {
+fn at_every_point(
+    fault: Fault,
+    ground: &dyn Fn() -> Box<dyn Ground>,
+    body: &dyn Fn(&mut Case<'_>, Faults),
+) -> u64 {
     for at in 1.. {
         let mut ground = ground();
         let state = tempfile::tempdir().unwrap();
         let (faults, seen) = fault_at(at, fault);
-        let mut case =
-            Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: format!("{fault:?} at {at}") };
+        let mut case = Case {
+            ground: &mut *ground,
+            host: SimHost::new(),
+            state: state.path(),
+            what: format!("{fault:?} at {at}"),
+        };
         body(&mut case, faults);
         if seen.load(Ordering::SeqCst) < at {
             return at - 1;
@@ -291,7 +301,8 @@ fn a_rollback_can_be_undone_and_nothing_is_lost() {
     for (name, ground) in grounds() {
         let mut ground = ground();
         let state = tempfile::tempdir().unwrap();
-        let mut case = Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: name.to_owned() };
+        let mut case =
+            Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: name.to_owned() };
         case.deploy("1");
         case.deploy("2");
         let before = case.ground.read("log");
@@ -312,7 +323,8 @@ fn a_rollback_can_be_undone_and_nothing_is_lost() {
 fn a_held_rollback_stays_until_the_spec_is_saved_again() {
     let mut ground = Sim(SimStore::new());
     let state = tempfile::tempdir().unwrap();
-    let mut case = Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "held".into() };
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "held".into() };
     case.deploy("1");
     case.deploy("2");
     let daemon = case.daemon(Faults::none());

@@ -122,6 +122,7 @@ pub fn render_plan(plan: &Plan, observed: &Observed) -> String {
         Purpose::Deploy => format!("deploy {}, generation {}", plan.deploy, plan.generation),
         Purpose::Undeclare => format!("undeclare {}", plan.deploy),
         Purpose::Rollback { app, target } => format!("rollback of {app} to {target}"),
+        Purpose::Control { app, verb } => format!("{verb} of {app}"),
     };
     if plan.is_empty() {
         let _ = writeln!(out, "{what}: nothing to do");

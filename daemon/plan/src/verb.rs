@@ -105,7 +105,13 @@ pub fn plan_app_verb(
         })?;
         deploy.get_or_insert_with(|| (found.stamp().deploy.clone(), found.stamp().generation));
         let steps = steps(verb, app, &found, release, observed)?;
-        units.push(Unit { name: app.to_string(), apps: vec![app.clone()], after: Vec::new(), commit_at: steps.len(), steps });
+        units.push(Unit {
+            name: app.to_string(),
+            apps: vec![app.clone()],
+            after: Vec::new(),
+            commit_at: steps.len(),
+            steps,
+        });
     }
     let (Some(app), Some((deploy, generation))) = (apps.first(), deploy) else {
         return Err(Note {
@@ -130,7 +136,12 @@ pub fn plan_app_verb(
 }
 
 fn refuse(app: &AppName, text: &str) -> Note {
-    Note { severity: Severity::Fatal, kind: "verb".into(), object: format!("app {app}"), text: format!("app `{app}`: {text}") }
+    Note {
+        severity: Severity::Fatal,
+        kind: "verb".into(),
+        object: format!("app {app}"),
+        text: format!("app `{app}`: {text}"),
+    }
 }
 
 fn steps(
@@ -149,7 +160,8 @@ fn steps(
         return Ok(steps);
     }
     let spec = run_spec_of(release, observed).map_err(|missing| {
-        let what: Vec<String> = missing.iter().map(|m| format!("{:?} for {}", m.from, m.wanted_for)).collect();
+        let what: Vec<String> =
+            missing.iter().map(|m| format!("{:?} for {}", m.from, m.wanted_for)).collect();
         refuse(app, &format!("values it needs are missing: {}", what.join(", ")))
     })?;
     let start = Step::StartApp { run: Box::new(spec.clone()) };
@@ -186,7 +198,11 @@ fn set_state(app: &AppName, found: &Found<'_>, state: RunState, observed: &Obser
     };
     let user = stamp_edits(current, &stamps);
     let back = user.keys().map(|key| (key.clone(), current.get(key).cloned())).collect();
-    PlannedStep { step: edit(user), undo: vec![edit(back)], why: format!("an operator wants {app} {}", state.as_str()) }
+    PlannedStep {
+        step: edit(user),
+        undo: vec![edit(back)],
+        why: format!("an operator wants {app} {}", state.as_str()),
+    }
 }
 
 /// What takes the hold of a rollback off an app; `None` when it is not held.

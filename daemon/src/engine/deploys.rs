@@ -128,7 +128,7 @@ fn declared(name: &DeployName, text: &str, generation: u64) -> Result<Declared, 
 }
 
 /// First line of `NAME.plan`: by it a plan is known again when it is applied.
-pub fn plan_header(name: &DeployName, plan: &Plan) -> String {
+pub(super) fn plan_header(name: &DeployName, plan: &Plan) -> String {
     format!("# plan {name} run {} based on {}\n", plan.run, plan.based_on)
 }
 
@@ -141,7 +141,8 @@ impl Engine {
             self.read_spec(&name, &bytes, saved.contains(name.as_str()))?;
             present.insert(name);
         }
-        let gone: Vec<DeployName> = self.deploys.keys().filter(|name| !present.contains(*name)).cloned().collect();
+        let gone: Vec<DeployName> =
+            self.deploys.keys().filter(|name| !present.contains(*name)).cloned().collect();
         for name in gone {
             self.spec_is_gone(&name)?;
         }
@@ -154,7 +155,8 @@ impl Engine {
         let same = known.is_some_and(|d| d.record.file_sha256 == sha256 && !d.record.removed);
         // Saving equal bytes again changes nothing, unless something waits for just that: a held rollback is
         // released by it, a failed deploy tried again.
-        let wanted_again = saved && known.is_some_and(|d| !matches!(d.state, "converged" | "converging" | "rejected"));
+        let wanted_again =
+            saved && known.is_some_and(|d| !matches!(d.state, "converged" | "converging" | "rejected"));
         if same && !wanted_again {
             return Ok(());
         }
@@ -163,12 +165,17 @@ impl Engine {
         record.file_sha256 = sha256;
         record.removed = false;
         let file = format!("{name}.ron");
-        match std::str::from_utf8(bytes).ok().map(|text| (text, declared(name, text, record.generation + 1))) {
+        match std::str::from_utf8(bytes).ok().map(|text| (text, declared(name, text, record.generation + 1)))
+        {
             Some((text, Ok(_))) => {
                 record.generation += 1;
                 record.accepted = Some(text.to_owned());
                 record.rejected = None;
-                self.emit(EventKind::SpecAccepted, About::deploy(name.as_str()), &format!("generation {}", record.generation));
+                self.emit(
+                    EventKind::SpecAccepted,
+                    About::deploy(name.as_str()),
+                    &format!("generation {}", record.generation),
+                );
             }
             Some((_, Err(diagnostics))) => {
                 record.rejected = Some(diagnostics.render(&file));
@@ -203,7 +210,11 @@ impl Engine {
         deploy.state = "removing";
         deploy.changed_at = now();
         self.parts.state.write_record(name, &deploy.record)?;
-        self.emit(EventKind::SpecRemoved, About::deploy(name.as_str()), "its apps are stopped and released, their data kept");
+        self.emit(
+            EventKind::SpecRemoved,
+            About::deploy(name.as_str()),
+            "its apps are stopped and released, their data kept",
+        );
         Ok(())
     }
 
@@ -221,14 +232,20 @@ impl Engine {
                 found.insert(name, old);
                 continue;
             }
-            let mut record = DeployRecord { format: STATE_FORMAT, generation, file_sha256: sha256, ..DeployRecord::default() };
+            let mut record = DeployRecord {
+                format: STATE_FORMAT,
+                generation,
+                file_sha256: sha256,
+                ..DeployRecord::default()
+            };
             match zed_spec::parse(&name, &bytes) {
                 Ok(_) => record.accepted = Some(String::from_utf8_lossy(&bytes).into_owned()),
                 Err(diagnostics) => record.rejected = Some(diagnostics.render(&format!("{name}.ron"))),
             }
             found.insert(name.clone(), DeployState::remembered(&name, record));
         }
-        let dropped: Vec<DeployName> = self.plans.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        let dropped: Vec<DeployName> =
+            self.plans.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in dropped {
             self.parts.state.remove_plan(&name)?;
         }
@@ -273,7 +290,11 @@ impl Engine {
             return self.carry_out_removal(name, plan);
         }
         let Some(declared) = deploy.declared.clone() else {
-            self.set(name, "rejected", "the file does not parse, and there was no good one before".to_owned());
+            self.set(
+                name,
+                "rejected",
+                "the file does not parse, and there was no good one before".to_owned(),
+            );
             return false;
         };
         let rejected = deploy.record.rejected.is_some();
@@ -312,7 +333,8 @@ impl Engine {
     }
 
     fn summary(&self, plan: &Plan) -> String {
-        let apps: Vec<&str> = plan.units.iter().flat_map(|unit| &unit.apps).map(zed_spec::AppName::as_str).collect();
+        let apps: Vec<&str> =
+            plan.units.iter().flat_map(|unit| &unit.apps).map(zed_spec::AppName::as_str).collect();
         let steps: usize = plan.units.iter().map(|unit| unit.steps.len()).sum();
         format!("generation {}: {steps} steps, apps: {}", plan.generation, apps.join(" "))
     }
@@ -364,7 +386,11 @@ impl Engine {
             return;
         }
         self.deploys.remove(name);
-        self.emit(EventKind::DeployRemoved, About::deploy(name.as_str()), "stopped and released; its data is kept");
+        self.emit(
+            EventKind::DeployRemoved,
+            About::deploy(name.as_str()),
+            "stopped and released; its data is kept",
+        );
         for ticket in self.waiting.remove(name).unwrap_or_default() {
             self.parts.shared.end_ticket(ticket, &Ok("removed".to_owned()));
         }

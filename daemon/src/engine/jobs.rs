@@ -28,7 +28,7 @@ use zed_spec::DeployName;
 const INTERRUPTED: &str = "zedd was stopped in the middle";
 
 /// What a worker does.
-pub enum Work {
+pub(super) enum Work {
     /// A new plan.
     Run(Box<Plan>),
     /// What a crash left.
@@ -104,7 +104,12 @@ impl Engine {
                     self.emit(EventKind::DeployResumed, About::run(plan.deploy.as_str(), &plan.run.0), &text);
                     let deploy = plan.deploy.clone();
                     self.set(&deploy, "converging", text);
-                    self.spawn(&deploy, "recovering", Vec::new(), Work::Resume(Box::new(plan), journal, records));
+                    self.spawn(
+                        &deploy,
+                        "recovering",
+                        Vec::new(),
+                        Work::Resume(Box::new(plan), journal, records),
+                    );
                 }
                 // The intent was not durable yet, so nothing was done.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -114,7 +119,11 @@ impl Engine {
                 }
                 Err(error) => {
                     tracing::error!(%error, path = %path.display(), "a journal cannot be read; its run needs an operator");
-                    self.emit(EventKind::NeedsOperator, About::nothing(), &format!("{}: {error}", path.display()));
+                    self.emit(
+                        EventKind::NeedsOperator,
+                        About::nothing(),
+                        &format!("{}: {error}", path.display()),
+                    );
                 }
             }
         }
@@ -156,8 +165,11 @@ impl Engine {
     }
 
     fn recover_next(&mut self, name: &DeployName) {
-        let needs_operator =
-            self.deploys.get(name).and_then(|d| d.verdict()).is_some_and(|v| v.outcome == Ended::NeedsOperator);
+        let needs_operator = self
+            .deploys
+            .get(name)
+            .and_then(|d| d.verdict())
+            .is_some_and(|v| v.outcome == Ended::NeedsOperator);
         let more = Journal::unfinished(&self.parts.state).is_ok_and(|paths| !paths.is_empty());
         if more && !needs_operator && self.parts.shared.busy().is_empty() {
             self.recover();
@@ -174,7 +186,9 @@ impl Engine {
             match ending {
                 Ending::Committed => {}
                 Ending::Undone { reason } if reason == INTERRUPTED => interrupted = true,
-                Ending::Undone { reason } => failed.push(format!("{unit}: {reason}; what was before is back")),
+                Ending::Undone { reason } => {
+                    failed.push(format!("{unit}: {reason}; what was before is back"))
+                }
                 Ending::Skipped { reason } => skipped.push(format!("{unit}: not started, {reason}")),
                 Ending::NeedsOperator { reason } => stuck.push(format!("{unit}: {reason}")),
             }
@@ -202,13 +216,19 @@ impl Engine {
             self.emit(kind, about, &text);
             // A cancelled run of an older generation is no verdict on the present one; a failed rollback or
             // start is none on the spec.
-            if plan.purpose == Purpose::Deploy && !self.parts.shared.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+            if plan.purpose == Purpose::Deploy
+                && !self.parts.shared.stopping.load(std::sync::atomic::Ordering::SeqCst)
+            {
                 self.give_verdict(name, Some(verdict(plan, Ended::Failed, text.clone())));
             }
             return Err(CtlError::new(Code::Failed, text));
         }
         if interrupted {
-            self.emit(EventKind::DeployFailed, about, "the interrupted run was taken back; what was before is back");
+            self.emit(
+                EventKind::DeployFailed,
+                about,
+                "the interrupted run was taken back; what was before is back",
+            );
             return Err(CtlError::new(Code::Failed, "interrupted; it was taken back"));
         }
         let kind = if rollback { EventKind::RollbackDone } else { EventKind::DeployConverged };
@@ -218,7 +238,9 @@ impl Engine {
             Purpose::Deploy => {
                 self.give_verdict(name, Some(verdict(plan, Ended::Converged, text.clone())));
             }
-            Purpose::Undeclare if self.deploys.get(name).is_some_and(|d| d.record.removed) => self.forget_deploy(name),
+            Purpose::Undeclare if self.deploys.get(name).is_some_and(|d| d.record.removed) => {
+                self.forget_deploy(name)
+            }
             // A recovered run of any other kind ends what needed an operator.
             _ => self.give_verdict(name, None),
         }

@@ -193,7 +193,9 @@ impl Engine {
             releases: self.releases.clone(),
             apps: Arc::new(crate::places(&look.observed)),
             deploys: Arc::new(self.deploys.keys().cloned().collect()),
-            generations: Arc::new(self.deploys.iter().map(|(name, d)| (name.clone(), d.record.generation)).collect()),
+            generations: Arc::new(
+                self.deploys.iter().map(|(name, d)| (name.clone(), d.record.generation)).collect(),
+            ),
         });
     }
 

@@ -31,7 +31,9 @@ impl Engine {
     pub(super) fn handle(&mut self, requests: &[Request], look: &Look) {
         for request in requests {
             let (ticket, result) = match request {
-                Request::Verb { app, verb, ticket } => (*ticket, self.verb(app.as_ref(), verb, *ticket, look)),
+                Request::Verb { app, verb, ticket } => {
+                    (*ticket, self.verb(app.as_ref(), verb, *ticket, look))
+                }
                 Request::Apply { plan, ticket } => (*ticket, self.apply(plan, *ticket, look)),
             };
             if let Err(error) = result {
@@ -41,13 +43,21 @@ impl Engine {
     }
 
     /// Ends the ticket later, or now with the error that is returned.
-    fn verb(&mut self, app: Option<&AppName>, verb: &Verb, ticket: Ticket, look: &Look) -> Result<(), CtlError> {
+    fn verb(
+        &mut self,
+        app: Option<&AppName>,
+        verb: &Verb,
+        ticket: Ticket,
+        look: &Look,
+    ) -> Result<(), CtlError> {
         let place = app.map(|app| self.place(app, look)).transpose()?;
         match (verb, app, place) {
             (Verb::Rollback(_), Some(app), Some(place)) => self.roll_back(app, verb, &place, ticket, look),
             (Verb::Start, Some(app), Some(place)) => self.app_verb(AppVerb::Start, app, &place, ticket, look),
             (Verb::Stop, Some(app), Some(place)) => self.app_verb(AppVerb::Stop, app, &place, ticket, look),
-            (Verb::Restart, Some(app), Some(place)) => self.app_verb(AppVerb::Restart, app, &place, ticket, look),
+            (Verb::Restart, Some(app), Some(place)) => {
+                self.app_verb(AppVerb::Restart, app, &place, ticket, look)
+            }
             (Verb::Release, Some(app), Some(place)) => {
                 self.release(&[(app.clone(), place.clone())], look)?;
                 self.converge_and_wait(&place.deploy, ticket);
@@ -82,7 +92,9 @@ impl Engine {
                 self.after_pass.push(ticket);
                 Ok(())
             }
-            (verb, ..) => Err(CtlError::new(Code::BadArgument, format!("{verb:?} is not a verb for this file"))),
+            (verb, ..) => {
+                Err(CtlError::new(Code::BadArgument, format!("{verb:?} is not a verb for this file")))
+            }
         }
     }
 
@@ -138,10 +150,15 @@ impl Engine {
         look: &Look,
     ) -> Result<(), CtlError> {
         self.not_busy(&place.deploy)?;
-        let plan = plan_app_verb(verb, std::slice::from_ref(app), &look.observed, &self.releases, &new_run(), now())
-            .map_err(|note| CtlError::new(Code::Failed, note.text))?;
+        let plan =
+            plan_app_verb(verb, std::slice::from_ref(app), &look.observed, &self.releases, &new_run(), now())
+                .map_err(|note| CtlError::new(Code::Failed, note.text))?;
         let kind = if verb == AppVerb::Stop { EventKind::AppStopped } else { EventKind::AppStarted };
-        self.emit(kind, About::app(place.deploy.as_str(), app.as_str()), &format!("an operator asked to {verb}"));
+        self.emit(
+            kind,
+            About::app(place.deploy.as_str(), app.as_str()),
+            &format!("an operator asked to {verb}"),
+        );
         self.spawn(&place.deploy, verb.doing(), vec![ticket], Work::Run(Box::new(plan)));
         Ok(())
     }
@@ -154,7 +171,11 @@ impl Engine {
             let Some(PropEdit { path, native: _, user }) = zed_plan::release_edit(app, &look.observed) else {
                 continue;
             };
-            self.emit(EventKind::Released, About::app(place.deploy.as_str(), app.as_str()), "the hold is taken off");
+            self.emit(
+                EventKind::Released,
+                About::app(place.deploy.as_str(), app.as_str()),
+                "the hold is taken off",
+            );
             changes
                 .entry(path.clone())
                 .or_insert_with(|| PropChange { path, native: BTreeMap::new(), user: BTreeMap::new() })
@@ -212,7 +233,8 @@ impl Engine {
         let path = self.parts.state.deploy_dir().join(format!("{name}.ron"));
         replace_file(&path, text.as_bytes())
             .map_err(|e| CtlError::new(Code::Failed, format!("failed to write `{}`: {e}", path.display())))?;
-        self.read_specs(&std::iter::once(name.to_string()).collect()).map_err(|e| CtlError::new(Code::Failed, crate::chain(&e)))?;
+        self.read_specs(&std::iter::once(name.to_string()).collect())
+            .map_err(|e| CtlError::new(Code::Failed, crate::chain(&e)))?;
         if plan.is_empty() {
             self.converge_and_wait(&name, ticket);
             return Ok(());

@@ -31,7 +31,7 @@ use zed_store::Dataset;
 
 /// Views of datasets by the store's own values: most do not change between two looks.
 #[derive(Default)]
-pub struct Cache {
+pub(super) struct Cache {
     datasets: BTreeMap<DatasetPath, (Arc<Dataset>, Arc<DatasetView>)>,
     views: Arc<BTreeMap<String, Arc<DatasetView>>>,
 }
@@ -49,7 +49,9 @@ impl Engine {
         let deploys: BTreeMap<String, Arc<DeployView>> = self
             .deploys
             .iter()
-            .map(|(name, deploy)| (name.to_string(), Arc::new(deploy_view(name, deploy, busy.get(name), true))))
+            .map(|(name, deploy)| {
+                (name.to_string(), Arc::new(deploy_view(name, deploy, busy.get(name), true)))
+            })
             .collect();
         let plans = self
             .plans
@@ -84,7 +86,8 @@ impl Engine {
         let mut views = BTreeMap::new();
         for (dataset, stamp) in crate::stamps(&look.observed) {
             let app = stamp.app.clone();
-            let declared = self.deploys.get(&stamp.deploy).and_then(DeployState::spec).and_then(|s| s.apps.get(&app));
+            let declared =
+                self.deploys.get(&stamp.deploy).and_then(DeployState::spec).and_then(|s| s.apps.get(&app));
             let mut view = stamped_view(&ground, look, &dataset, &stamp);
             self.judge_view(&mut view, &stamp, busy.get(&stamp.deploy));
             if view.env.is_empty() {
@@ -122,8 +125,15 @@ impl Engine {
     }
 
     /// Declared, and not there yet: no release, no history.
-    fn declared_view(&self, deploy: &DeployName, app: &AppName, definition: &App, busy: Option<&Busy>) -> AppView {
-        let failed = self.deploys.get(deploy).filter(|deploy| matches!(deploy.state, "failed" | "needs-operator"));
+    fn declared_view(
+        &self,
+        deploy: &DeployName,
+        app: &AppName,
+        definition: &App,
+        busy: Option<&Busy>,
+    ) -> AppView {
+        let failed =
+            self.deploys.get(deploy).filter(|deploy| matches!(deploy.state, "failed" | "needs-operator"));
         AppView {
             name: app.to_string(),
             deploy: deploy.to_string(),
@@ -153,7 +163,9 @@ impl Engine {
         };
         let problems = deploys
             .values()
-            .filter(|deploy| matches!(deploy.state.as_str(), "needs-operator" | "failed" | "rejected" | "drift"))
+            .filter(|deploy| {
+                matches!(deploy.state.as_str(), "needs-operator" | "failed" | "rejected" | "drift")
+            })
             .map(|deploy| format!("deploy {}: {}: {}", deploy.name, deploy.state, first_line(deploy)))
             .collect();
         let state = WORST_FIRST.iter().find(|state| deploys.values().any(|deploy| deploy.state == **state));
@@ -176,7 +188,10 @@ impl Engine {
 impl Cache {
     fn dataset_views(&mut self, datasets: &[Arc<Dataset>]) -> Arc<BTreeMap<String, Arc<DatasetView>>> {
         let same = datasets.len() == self.datasets.len()
-            && datasets.iter().zip(self.datasets.values()).all(|(new, (old, _))| Arc::ptr_eq(new, old) || new == old);
+            && datasets
+                .iter()
+                .zip(self.datasets.values())
+                .all(|(new, (old, _))| Arc::ptr_eq(new, old) || new == old);
         if same {
             return self.views.clone();
         }
@@ -189,7 +204,9 @@ impl Cache {
             next.insert(dataset.path.clone(), (dataset.clone(), view));
         }
         self.datasets = next;
-        self.views = Arc::new(self.datasets.iter().map(|(path, (_, view))| (path.to_string(), view.clone())).collect());
+        self.views = Arc::new(
+            self.datasets.iter().map(|(path, (_, view))| (path.to_string(), view.clone())).collect(),
+        );
         self.views.clone()
     }
 }
@@ -226,7 +243,10 @@ pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, sta
         env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
         hosts: vec![ground.host_name.to_string()],
         log: ground.host.log_path(&stamp.app),
-        history: zed_plan::history(dataset, &look.observed, &stamp.app).into_iter().map(release_view).collect(),
+        history: zed_plan::history(dataset, &look.observed, &stamp.app)
+            .into_iter()
+            .map(release_view)
+            .collect(),
         ..AppView::default()
     };
     if let Some(process) = process {
@@ -243,7 +263,10 @@ fn dataset_view(dataset: &Dataset) -> DatasetView {
     let mut properties = dataset.native.clone();
     properties.extend(dataset.user.clone());
     let mut put = |name: &str, value: String| properties.insert(name.to_owned(), value);
-    put("mountpoint", dataset.mountpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string()));
+    put(
+        "mountpoint",
+        dataset.mountpoint.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
+    );
     put("mounted", if dataset.mounted { "yes" } else { "no" }.to_owned());
     put("origin", dataset.origin.as_ref().map_or("-".to_owned(), ToString::to_string));
     put("guid", dataset.guid.to_string());
@@ -267,7 +290,10 @@ fn deploy_view(name: &DeployName, deploy: &DeployState, busy: Option<&Busy>, app
         plan: if nothing && applied { String::new() } else { deploy.plan.clone() },
         plan_json: deploy.plan_json.clone(),
         errors: deploy.record.rejected.clone().unwrap_or_default(),
-        apps: deploy.spec().map(|spec| spec.apps.keys().map(ToString::to_string).collect()).unwrap_or_default(),
+        apps: deploy
+            .spec()
+            .map(|spec| spec.apps.keys().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         changed_at: deploy.changed_at,
     }
 }
@@ -285,7 +311,11 @@ fn release_view(entry: zed_plan::HistoryEntry) -> ReleaseView {
 }
 
 /// The state's word, and whether the app does what it should.
-fn process_state(process: Option<&ProcessInfo>, stamp: &AppStamp, runs_nothing: bool) -> (&'static str, bool) {
+fn process_state(
+    process: Option<&ProcessInfo>,
+    stamp: &AppStamp,
+    runs_nothing: bool,
+) -> (&'static str, bool) {
     if stamp.state == RunState::Stopped {
         return ("stopped", false);
     }

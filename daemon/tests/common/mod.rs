@@ -77,7 +77,13 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts one on this store, host and state directory.
-    pub(crate) fn start(store: Arc<dyn Store>, sim: &SimHost, on_start: OnStart, state: &Path, faults: Faults) -> Self {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        sim: &SimHost,
+        on_start: OnStart,
+        state: &Path,
+        faults: Faults,
+    ) -> Self {
         let state = StateDir::open(state).unwrap();
         let shared = Arc::new(Shared::new());
         let engine = Engine::new(Parts {

@@ -185,7 +185,10 @@ fn at_every_point(
     unreachable!("the loop ends by returning")
 }
 
-fn grounds() -> Vec<(&'static str, Box<dyn Fn() -> Box<dyn Ground>>)> {
+/// Makes a fresh store.
+type NewGround = Box<dyn Fn() -> Box<dyn Ground>>;
+
+fn grounds() -> Vec<(&'static str, NewGround)> {
     vec![
         ("sim", Box::new(|| Box::new(Sim(SimStore::new())))),
         ("embedded", Box::new(|| Box::new(Embedded(tempfile::tempdir().unwrap())))),
@@ -338,5 +341,89 @@ fn a_held_rollback_stays_until_the_spec_is_saved_again() {
     daemon.save("d", &spec("2"));
     daemon.settled("d").unwrap().unwrap();
     assert_eq!(case.version(&daemon), "2");
+    daemon.stop();
+}
+
+#[test]
+fn a_removed_spec_stops_its_apps_and_keeps_their_data() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "removed".into() };
+    case.deploy("1");
+    let daemon = case.daemon(Faults::none());
+    daemon.settled("d").unwrap().unwrap();
+    daemon.remove("d");
+    // The name is no longer known when its end has been carried out.
+    while !matches!(daemon.settled("d"), Some(Err(_))) {}
+    assert!(case.host.running().is_empty());
+    assert_eq!(case.ground.read("trace"), "1", "the data stays");
+    let world = daemon.world();
+    assert!(!world.apps.contains_key("a"));
+    assert_eq!(world.datasets["apps/a"].properties["com.zed:managed"], "yes");
+    assert!(!world.datasets["apps/a"].properties.contains_key("com.zed:version"));
+    daemon.stop();
+}
+
+#[test]
+fn an_operator_stops_and_starts_an_app() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "verbs".into() };
+    case.deploy("1");
+    let daemon = case.daemon(Faults::none());
+    daemon.verb(Some("a"), Verb::Stop).unwrap().unwrap();
+    assert!(case.host.running().is_empty());
+    assert_eq!(daemon.world().apps["a"].state, "stopped");
+    daemon.stop();
+    let daemon = case.daemon(Faults::none());
+    daemon.settled("d").unwrap().unwrap();
+    assert!(case.host.running().is_empty(), "a restart of zedd does not start it");
+    daemon.verb(Some("a"), Verb::Start).unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "1");
+    daemon.verb(Some("a"), Verb::Restart).unwrap().unwrap();
+    assert_eq!(case.host.starts(&app()), 3);
+    daemon.stop();
+}
+
+#[test]
+fn after_a_boot_a_held_release_runs_again() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "boot".into() };
+    case.deploy("1");
+    case.deploy("2");
+    let daemon = case.daemon(Faults::none());
+    daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest)).unwrap().unwrap();
+    daemon.stop();
+    case.host.reboot();
+    case.host.revive();
+    let daemon = case.daemon(Faults::none());
+    while case.host.running().is_empty() {
+        daemon.settled("d").unwrap().unwrap();
+    }
+    daemon.settled("d").unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "1");
+    daemon.stop();
+}
+
+#[test]
+fn a_killed_app_is_drift_and_heals_when_asked() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "drift".into() };
+    case.deploy("1");
+    let daemon = case.daemon(Faults::none());
+    daemon.settled("d").unwrap().unwrap();
+    case.host.kill(&app());
+    let world = daemon.world();
+    assert_eq!(world.deploys["d"].state, "drift", "{:#?}", world.deploys["d"]);
+    assert!(!world.apps["a"].drift.is_empty());
+    assert!(case.host.running().is_empty(), "drift is reported, not repaired");
+    daemon.verb(None, Verb::Heal { deploy: Some("d".into()) }).unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "1");
     daemon.stop();
 }

@@ -1,13 +1,12 @@
 //! The canonical form of a spec, and its hash.
 //!
-//! Two specs are the same exactly when their canonical forms are. The form is RON that [`crate::parse`] reads:
-//! every default is written out, absent options and empty collections are not, maps are in order. Must not
-//! depend on how the spec was written.
+//! Two specs are the same exactly when their canonical forms are. The form is a spec that [`crate::parse`] reads:
+//! every default is written out, absent options and empty collections are not, maps are in order, all on one
+//! line. Must not depend on how the spec was written.
 
 use crate::ast::DeploySpec;
 use ron::Options;
 use ron::extensions::Extensions;
-use ron::ser::PrettyConfig;
 use sha2::Digest;
 use sha2::Sha256;
 use std::fmt::Write as _;
@@ -17,13 +16,13 @@ use std::fmt::Write as _;
 pub const SPEC_FORMAT: u32 = 1;
 
 impl DeploySpec {
-    /// The canonical form: RON text that parses back to an equal spec.
+    /// The canonical form: a spec that [`crate::parse`] reads back to an equal one. It is longer than the file was;
+    /// [`DeploySpec::from_canonical`] reads it at any length.
     ///
     /// # Panics
     ///
     /// Never: every type of a spec can be written as RON, and a test writes all of them.
     pub fn canonical(&self) -> String {
-        let config = PrettyConfig::new().new_line("\n").indentor("    ").struct_names(false);
         let options = Options::default()
             .with_default_extension(Extensions::IMPLICIT_SOME)
             .with_default_extension(Extensions::UNWRAP_VARIANT_NEWTYPES)
@@ -32,7 +31,7 @@ impl DeploySpec {
             clippy::expect_used,
             reason = "writing to a String fails only for types that RON cannot express"
         )]
-        let mut text = options.to_string_pretty(self, config).expect("a spec is always expressible as RON");
+        let mut text = options.to_string(self).expect("a spec is always expressible as RON");
         text.push('\n');
         text
     }

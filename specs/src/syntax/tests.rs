@@ -6,7 +6,7 @@ use ron::Value;
 use ron::value::Number;
 
 fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
-    parse_document(text, 0)
+    parse_document(text, 0, MAX_VALUES)
 }
 
 /// The tree as the `ron` crate would see it: places, names and the difference between `()` and `[]` are lost.
@@ -369,6 +369,14 @@ fn mistakes_are_named_where_they_are() {
     check("#![enable(nonsense)]\n()", "nonsense", &["extension of RON"]);
     check("#![allow(x)]\n()", "allow", &["`enable`"]);
     check("(\u{fc}: 1)", "\u{fc}", &["a value"]);
+}
+
+#[test]
+fn values_are_counted() {
+    let list = |n: usize| format!("[{}]", "1,".repeat(n));
+    assert!(parse_document(&list(9), 0, 10).is_ok());
+    let error = parse_document(&list(10), 0, 10).unwrap_err();
+    assert!(error.message.contains("too many values"), "{error:?}");
 }
 
 #[test]

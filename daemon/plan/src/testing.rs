@@ -1,6 +1,8 @@
 //! For tests: a host in memory that executes plans as the real one would, so that planning again can be compared.
 
+use crate::deploy::UndeclareInput;
 use crate::deploy::plan_deploy;
+use crate::deploy::plan_undeclare;
 use crate::lint::lint;
 use crate::observed::Observed;
 use crate::observed::ObservedDataset;
@@ -141,6 +143,19 @@ impl TestWorld {
             run: &run,
             now: self.now,
             heal: self.heal,
+        })
+    }
+
+    /// Plans the end of a deploy.
+    pub(crate) fn undeclare(&mut self, name: &str) -> Plan {
+        let run = self.next_run();
+        plan_undeclare(&UndeclareInput {
+            deploy: &DeployName::parse(name).unwrap(),
+            generation: self.generation,
+            observed: &self.observed,
+            releases: &self.releases,
+            run: &run,
+            now: self.now,
         })
     }
 

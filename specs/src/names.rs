@@ -169,3 +169,82 @@ impl DatasetPath {
         self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T>(parse: fn(&str) -> Result<T, NameError>, good: &[&str], bad: &[(&str, &str)]) {
+        for text in good {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        for (text, word) in bad {
+            let Err(error) = parse(text) else { panic!("accepted: {text:?}") };
+            assert!(error.to_string().contains(word), "{text:?}: `{error}` lacks `{word}`");
+        }
+    }
+
+    #[test]
+    fn names_keep_their_rules() {
+        let long = "a".repeat(64);
+        check(
+            AppName::parse,
+            &["a", "0", "my-app-2", "a-", &long[1..]],
+            &[
+                ("", "empty"),
+                ("-a", "start with"),
+                ("A", "`A`"),
+                ("a.b", "`.`"),
+                ("a/b", "`/`"),
+                ("a_b", "`_`"),
+                ("..", "`.`"),
+                ("\u{e9}", "a-z"),
+                (&long, "63 bytes"),
+            ],
+        );
+        check(
+            DatasetPath::parse,
+            &["apps/web", "A/b_c.d:e-f", "0", &"a".repeat(150)],
+            &[
+                ("", "empty"),
+                ("/a", "empty component"),
+                ("a/", "empty component"),
+                ("a//b", "empty component"),
+                ("a/../b", "`..`"),
+                (".", "`.`"),
+                ("a/-b", "start with"),
+                ("a/.b", "start with"),
+                ("a@b", "`@`"),
+                ("a b", "` `"),
+                ("a#b", "`#`"),
+                ("a%b", "`%`"),
+                (&"a".repeat(151), "150 bytes"),
+            ],
+        );
+        check(
+            HostName::parse,
+            &["web1", "web1.example", "10"],
+            &[("", "empty"), ("a..b", "empty"), (".a", "empty"), ("A.b", "`A`"), (&"a.".repeat(127), "253")],
+        );
+    }
+
+    #[test]
+    fn datasets_know_what_is_above_and_below() {
+        let path = |text: &str| DatasetPath::parse(text).unwrap();
+        assert_eq!(path("a/b/c").parent(), Some(path("a/b")));
+        assert_eq!(path("a").parent(), None);
+        assert_eq!(path("a").join("b"), Ok(path("a/b")));
+        assert!(path("a").join("..").is_err());
+        for (below, above, expect) in
+            [("a/b", "a", true), ("a", "a", true), ("ab", "a", false), ("a", "a/b", false)]
+        {
+            assert_eq!(path(below).is_in(&path(above)), expect, "{below} in {above}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_when_they_are_read() {
+        assert!(serde_json::from_str::<DatasetPath>("\"a/../b\"").is_err());
+        assert_eq!(serde_json::to_string(&AppName::parse("web").unwrap()).unwrap(), "\"web\"");
+    }
+}

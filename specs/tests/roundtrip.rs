@@ -4,7 +4,6 @@
 
 use proptest::prelude::TestCaseError;
 use proptest::prelude::any;
-use proptest::prop_assert;
 use proptest::prop_assert_eq;
 use proptest::proptest;
 use std::collections::BTreeMap;

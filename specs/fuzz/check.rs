@@ -23,6 +23,8 @@ pub(crate) fn check(text: &[u8]) {
                 assert!(diagnostic.line >= 1 && diagnostic.column >= 1);
                 assert!(diagnostic.end_column > diagnostic.column);
                 assert!(diagnostic.source_line.chars().count() <= zed_spec::MAX_SHOWN);
+                let hint = diagnostic.hint.as_deref().unwrap_or_default();
+                assert!(diagnostic.message.chars().count() <= 600 && hint.chars().count() <= 1_000);
                 assert!(!diagnostic.message.contains(char::is_control), "{:?}", diagnostic.message);
             }
             assert!(!diagnostics.render("fuzz.ron").is_empty());

@@ -2,6 +2,7 @@
 //!
 //! Owns both directions. What is rendered parses back to the same value.
 
+use crate::diagnostics::quoted;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -40,15 +41,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     while !rest.is_empty() {
         let (number, after) = split_digits(rest);
         if number.is_empty() {
-            return Err(bad(format!("a number is missing before `{rest}`")));
+            return Err(bad(format!("a number is missing before {}", quoted(rest))));
         }
         let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, tail) = after.split_at(unit_len);
         if unit.is_empty() {
-            return Err(bad(format!("`{number}` has no unit (ms, s, m, h or d)")));
+            return Err(bad(format!("{} has no unit (ms, s, m, h or d)", quoted(number))));
         }
         let Some(index) = DURATION_UNITS.iter().position(|(name, _)| *name == unit) else {
-            return Err(bad(format!("`{unit}` is not one of ms, s, m, h and d")));
+            return Err(bad(format!("{} is not one of ms, s, m, h and d", quoted(unit))));
         };
         if index < allowed {
             return Err(bad("its units must go from large to small, each once".to_owned()));
@@ -98,7 +99,7 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
         "" => 0,
         _ => match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
             Some((_, shift)) => *shift,
-            None => return Err(bad(format!("`{unit}` is not one of K, M, G, T, P and E"))),
+            None => return Err(bad(format!("{} is not one of K, M, G, T, P and E", quoted(unit)))),
         },
     };
     number

@@ -25,6 +25,7 @@ use crate::ast::Probe;
 use crate::ast::Restart;
 use crate::ast::Runtime;
 use crate::ast::Strategy;
+use crate::diagnostics::quoted;
 use crate::names::AppName;
 use crate::names::DatasetPath;
 use crate::names::JailName;
@@ -108,7 +109,7 @@ fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 3]) {
     for name in app.env_from.keys().filter(|name| app.env.contains_key(*name)) {
         cx.error_hint(
             env_from,
-            format!("the variable `{name}` is in both `env` and `env_from`"),
+            format!("the variable {} is in both `env` and `env_from`", quoted(name)),
             "remove one of the two",
         );
     }

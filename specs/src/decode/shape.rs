@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt::Display;
 
-/// Texts longer than this are not compared with known names.
+/// Texts longer than this are not compared with known names, nor repeated in hints.
 const MAX_SUGGESTED: usize = 64;
 
 /// The known name that is closest to a mistyped one, if any is close.
@@ -55,7 +55,11 @@ pub(super) fn mismatch(cx: &mut Cx<'_>, node: &Node<'_>, wanted: &str) {
         kind => kind.describe().to_owned(),
     };
     let message = format!("`{}` must be {wanted}, not {found}", cx.field);
+    // Hints repeat the value, so that it can be copied; a long one is no mistake of quoting.
+    let short = node.span.end - node.span.start <= MAX_SUGGESTED;
+    let is_scalar = !matches!(node.kind, Kind::Map(_) | Kind::Struct { .. } | Kind::Tuple { .. });
     let hint = match &node.kind {
+        _ if is_scalar && !short => None,
         Kind::Int { .. } | Kind::Float(_) | Kind::Bool(_) | Kind::Ident(_) if wanted.starts_with("text") => {
             Some(format!("write it in quotes: \"{}\"", cx.written(node)))
         }

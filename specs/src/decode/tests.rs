@@ -466,6 +466,30 @@ fn hostile_input_is_refused_in_bounded_work() {
     refuse(b"\xff\xfe(\0)\0", &["UTF-8", "1:1"]);
     refuse(&[b'x'; MAX_SPEC_BYTES], &["xxx..."]);
     refuse("\u{202e}\u{1b}[2J".as_bytes(), &["\\u{202e}"]);
+    // Long names in each place that repeats one.
+    let long = "x".repeat(10_000);
+    for text in [
+        app(&format!("stop_grace: \"{long}\"")),
+        app(&format!("stop_grace: \"1{long}\"")),
+        app(&format!("stop_grace: \"{}\"", "1".repeat(10_000))),
+        app(&format!("limits: (memory: \"1{long}\")")),
+        app(&format!("env: {{\"{long}\": \"\"}}, env_from: {{\"{long}\": Env(\"X\")}}")),
+        app(&format!("user: {long}")),
+        app(&format!("{long}: 1")),
+        app(&format!("runtime: {long}")),
+        app(&format!("when: Fact({long})")),
+        app(&format!("health: (probes: [Tcp(\"{long}:{long}\"), Http(\"http://{long}\")])")),
+        app(&format!("instances: \"{}\"", "0".repeat(10_000))),
+        app(&format!("on: Label(\"{long}\", \"{long}\")")),
+        format!("(datasets: {{\"{long}\": (compression: \"{long}\")}}, pool: \"{long}\", name: \"{long}\")"),
+        format!("(datasets: {{\"d\": (recordsize: {}, properties: {{\"{long}\": \"\"}})}})", "1".repeat(19)),
+        format!("{long}()"),
+        format!("\"\\{long}\""),
+        format!("({long}"),
+    ] {
+        let found = refuse(text.as_bytes(), &["test.ron:1:"]);
+        assert!(found.iter().all(|d| d.to_string().len() < 2_000), "{found:?}");
+    }
     // A mistake on each of very many lines, of each kind that is worked out late.
     let many = |item: &dyn Fn(usize) -> String| (0..12_000).map(item).collect::<Vec<_>>().join(",");
     let found =

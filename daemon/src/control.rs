@@ -201,6 +201,13 @@ impl Control for Daemon {
         zed_ctl::render_metrics(&self.shared.world(), &self.metrics.counters())
     }
 
+    fn import(&self) -> String {
+        let known = self.shared.known();
+        let Some(look) = &known.look else { return "// zedd has not looked at the host yet\n".to_owned() };
+        crate::import::import(look, &known.releases, &known.declared)
+            .unwrap_or_else(|problem| format!("// {problem}\n"))
+    }
+
     fn submit(&self, caller: Caller, file: &VerbFile, verb: &str) -> Result<Option<Ticket>, CtlError> {
         let result = self.judge(caller, file, verb);
         self.metrics.verb(result.is_ok());

@@ -4,15 +4,16 @@
 
 use crate::observe::Look;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use zed_plan::Release;
 use zed_spec::App;
-use zed_spec::Dataset;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
 use zed_spec::DeploySpec;
 use zed_spec::DriftPolicy;
 use zed_spec::Placement;
 use zed_spec::SnapshotPolicy;
+use zed_store::Dataset;
 use zed_store::OWN_DATASET;
 
 /// Native properties that have a field of their own in a spec.
@@ -20,27 +21,37 @@ const FIELDS: [&str; 5] = ["compression", "quota", "recordsize", "mountpoint", "
 /// Native properties that zed manages itself.
 const NOT_DECLARED: [&str; 1] = ["canmount"];
 
-/// A spec of everything on the host that no deploy declares yet, as text.
+/// A spec of what is on the host and in no spec yet, as text. Its first line says under which name to save it:
+/// apps keep the deploy that they are stamped with, or they would count as changed. Of several such deploys the
+/// first is shown; the next one shows once that is saved.
 pub fn import(
     look: &Look,
     releases: &BTreeMap<String, Release>,
-    declared: &[&DeploySpec],
+    declared: &BTreeSet<DatasetPath>,
 ) -> Result<String, String> {
-    let known = |path: &DatasetPath| declared.iter().any(|spec| spec.datasets.contains_key(path));
+    let stamps: Vec<_> = crate::stamps(&look.observed)
+        .into_iter()
+        .filter(|(dataset, _)| !declared.contains(dataset))
+        .collect();
+    let lost = stamps.iter().map(|(_, stamp)| stamp.deploy.clone()).min();
+    let name = lost.map_or_else(|| DeployName::parse("imported").map_err(|e| e.to_string()), Ok)?;
+    let belongs =
+        |dataset: &Dataset| dataset.user.get("com.zed:deploy").is_none_or(|deploy| deploy == name.as_str());
     let mut datasets = BTreeMap::new();
     for dataset in look.datasets.iter() {
         let own = dataset.path.as_str().split('/').next() == Some(OWN_DATASET);
-        if !own && !known(&dataset.path) {
+        if !own && !declared.contains(&dataset.path) && belongs(dataset) {
             datasets.insert(dataset.path.clone(), imported(&dataset.native)?);
         }
     }
-    let apps: BTreeMap<_, App> = crate::stamps(&look.observed)
+    let apps: BTreeMap<_, App> = stamps
         .into_iter()
-        .filter(|(dataset, _)| datasets.contains_key(dataset))
+        .filter(|(dataset, stamp)| stamp.deploy == name && datasets.contains_key(dataset))
         .filter_map(|(_, stamp)| Some((stamp.app, releases.get(&stamp.spec)?.definition.clone())))
         .collect();
+    let header = format!("// Save this as deploy/{name}.ron: its plan is empty.\n");
     let spec = DeploySpec {
-        name: DeployName::parse("imported").map_err(|e| e.to_string())?,
+        name,
         pool: None,
         hosts: BTreeMap::new(),
         datasets,
@@ -55,17 +66,17 @@ pub fn import(
         snapshots: SnapshotPolicy { before_deploy: true, keep: 5 },
         drift: DriftPolicy::Report,
     };
-    Ok(zed_spec::render_spec(&spec))
+    Ok(header + &zed_spec::render_spec(&spec))
 }
 
-fn imported(native: &BTreeMap<String, String>) -> Result<Dataset, String> {
+fn imported(native: &BTreeMap<String, String>) -> Result<zed_spec::Dataset, String> {
     let number = |name: &str| {
         native
             .get(name)
             .map(|text| text.parse::<u64>().map_err(|_| format!("{name}={text} is not a number")))
             .transpose()
     };
-    Ok(Dataset {
+    Ok(zed_spec::Dataset {
         compression: native.get("compression").cloned(),
         quota: number("quota")?,
         recordsize: number("recordsize")?,

@@ -74,6 +74,8 @@ pub struct Known {
     pub apps: Arc<BTreeMap<AppName, AppPlace>>,
     /// Deploys that have a record.
     pub deploys: Arc<BTreeSet<DeployName>>,
+    /// Datasets that some spec declares.
+    pub declared: Arc<BTreeSet<DatasetPath>>,
     /// Generations by deploy.
     pub generations: Arc<BTreeMap<DeployName, u64>>,
 }

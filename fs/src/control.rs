@@ -65,6 +65,9 @@ pub trait Control: Send + Sync + 'static {
     /// Prometheus text.
     fn metrics(&self) -> String;
 
+    /// What is on this host and in no spec yet, as a spec (`hosts/HOST/import.ron`). Asked once for each world.
+    fn import(&self) -> String;
+
     /// Judges one verb, without its newline: refused now, or accepted. `None` means that it is done already.
     fn submit(&self, caller: Caller, file: &VerbFile, verb: &str) -> Result<Option<Ticket>, CtlError>;
 

@@ -160,7 +160,11 @@ impl Engine {
         if same && !wanted_again {
             return Ok(());
         }
-        let mut record = known.map(|d| d.record.clone()).unwrap_or_default();
+        let mut record = match known {
+            Some(known) => known.record.clone(),
+            // A state directory that was lost: counting goes on where the stamps are, or they would be newer.
+            None => DeployRecord { generation: self.stamped_generation(name), ..DeployRecord::default() },
+        };
         record.format = STATE_FORMAT;
         record.file_sha256 = sha256;
         record.removed = false;
@@ -198,6 +202,13 @@ impl Engine {
             busy.cancel.store(true, std::sync::atomic::Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// The highest generation of a deploy that is stamped in the store.
+    fn stamped_generation(&self, name: &DeployName) -> u64 {
+        let datasets = self.parts.store.list().unwrap_or_default();
+        let stamps = datasets.iter().flat_map(|set| zed_plan::props::parse_stamps(&set.path, &set.user).apps);
+        stamps.filter(|stamp| stamp.deploy == *name).map(|stamp| stamp.generation).max().unwrap_or(0)
     }
 
     fn spec_is_gone(&mut self, name: &DeployName) -> Result<(), StateError> {
@@ -321,10 +332,20 @@ impl Engine {
             self.keep_running(name, look);
             return false;
         }
-        self.work_on_plan(name, plan)
+        self.work_on_plan(name, plan, look)
     }
 
-    fn work_on_plan(&mut self, name: &DeployName, plan: Plan) -> bool {
+    fn work_on_plan(&mut self, name: &DeployName, plan: Plan, look: &Look) -> bool {
+        // A plan that breaks a rule is a defect of the planner: it is refused, not tried.
+        let broken: Vec<String> = zed_plan::lint(&plan, &look.observed)
+            .into_iter()
+            .filter(|note| note.severity == Severity::Fatal)
+            .map(|note| format!("{}: {}", note.object, note.text))
+            .collect();
+        if !broken.is_empty() {
+            self.set(name, "failed", format!("the plan breaks a rule of zed itself: {}", broken.join("; ")));
+            return false;
+        }
         let text = format!("run {}", plan.run);
         self.emit(EventKind::DeployStarted, About::run(name.as_str(), &plan.run.0), &self.summary(&plan));
         self.set(name, "converging", text);

@@ -138,6 +138,7 @@ impl Engine {
 
     pub(super) fn finish_job(&mut self, job: JobEnd) {
         self.releases_stale = true;
+        self.releases_grew = true;
         let name = job.deploy;
         let report = match job.result {
             Ok(Ok(report)) => Ok(report),

@@ -78,6 +78,8 @@ pub struct Engine {
     plans: BTreeMap<DeployName, DeployState>,
     releases: Arc<BTreeMap<String, Release>>,
     releases_stale: bool,
+    /// A run has ended since unused records were removed.
+    releases_grew: bool,
     /// Commands that end when their deploy comes to rest.
     waiting: BTreeMap<DeployName, Vec<Ticket>>,
     /// Commands that end with the present pass.
@@ -109,6 +111,7 @@ impl Engine {
             plans: BTreeMap::new(),
             releases: Arc::default(),
             releases_stale: true,
+            releases_grew: false,
             waiting: BTreeMap::new(),
             after_pass: Vec::new(),
             ends,
@@ -151,6 +154,7 @@ impl Engine {
             Ok(look) => look,
             Err(problem) => return self.trouble(&problem),
         };
+        self.forget_releases(&look);
         self.tell_known(&look);
         self.handle(&inbox.requests, &look);
         let changed = self.converge(&look);
@@ -186,6 +190,30 @@ impl Engine {
         })
     }
 
+    /// Removes records of releases that nothing is stamped with any more. Only while no run may add a stamp.
+    fn forget_releases(&mut self, look: &Look) {
+        if !self.releases_grew || !self.parts.shared.busy().is_empty() {
+            return;
+        }
+        self.releases_grew = false;
+        let datasets = look.observed.datasets.values().map(|dataset| &dataset.user);
+        let snapshots = look.observed.snapshots.values().flatten().map(|snapshot| &snapshot.user);
+        let stamped: BTreeSet<&str> = datasets
+            .chain(snapshots)
+            .flatten()
+            .filter(|(name, _)| name.ends_with(zed_plan::props::name::SPEC.trim_start_matches("com.zed:")))
+            .map(|(_, value)| value.as_str())
+            .collect();
+        let unused: Vec<String> =
+            self.releases.keys().filter(|hash| !stamped.contains(hash.as_str())).cloned().collect();
+        for hash in unused {
+            match self.parts.state.remove_release(&hash) {
+                Ok(()) => self.releases_stale = true,
+                Err(error) => tracing::warn!(error = %crate::chain(&error), "an unused release record stays"),
+            }
+        }
+    }
+
     /// What verbs are judged by until the next pass.
     fn tell_known(&self, look: &Look) {
         self.parts.shared.set_known(Known {
@@ -193,6 +221,13 @@ impl Engine {
             releases: self.releases.clone(),
             apps: Arc::new(crate::places(&look.observed)),
             deploys: Arc::new(self.deploys.keys().cloned().collect()),
+            declared: Arc::new(
+                self.deploys
+                    .values()
+                    .filter_map(|d| d.spec())
+                    .flat_map(|spec| spec.datasets.keys().cloned())
+                    .collect(),
+            ),
             generations: Arc::new(
                 self.deploys.iter().map(|(name, d)| (name.clone(), d.record.generation)).collect(),
             ),

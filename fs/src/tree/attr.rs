@@ -125,7 +125,7 @@ impl Changes {
                 world.apps.get(&**app).map_or(now, |view| self.apps.since(app, view, now))
             }
             // The lists of a host change with what is in them.
-            Node::HostFile(_, HostFile::Apps | HostFile::Datasets) => now,
+            Node::HostFile(_, HostFile::Apps | HostFile::Datasets | HostFile::Import) => now,
             Node::Host(host) | Node::HostFile(host, _) => self.hosts.since(host, &world.host, now),
             Node::Property(path, _) => {
                 world.datasets.get(&**path).map_or(now, |view| self.datasets.since(path, view, now))

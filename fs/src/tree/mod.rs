@@ -301,7 +301,13 @@ impl Tree {
         if let Some(text) = texts.texts.get(node) {
             return Ok(Arc::clone(text));
         }
-        let text: Arc<[u8]> = render::world_text(&world, node).ok_or(Errno::ENOENT)?.into_bytes().into();
+        let text = match node {
+            Node::HostFile(host, HostFile::Import) if **host == *world.host.name => {
+                Some(self.control.import())
+            }
+            _ => render::world_text(&world, node),
+        };
+        let text: Arc<[u8]> = text.ok_or(Errno::ENOENT)?.into_bytes().into();
         texts.texts.insert(node.clone(), Arc::clone(&text));
         Ok(text)
     }

@@ -95,6 +95,8 @@ files! {
         Apps = "apps",
         /// One dataset a line.
         Datasets = "datasets",
+        /// What is there and in no spec yet, as a spec.
+        Import = "import.ron",
         /// Verbs.
         Ctl = "ctl",
         /// One word.

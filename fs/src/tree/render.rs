@@ -82,7 +82,7 @@ fn host_text(world: &World, host: &str, file: HostFile) -> Option<String> {
         HostFile::Datasets => Some(zed_ctl::render_datasets(world.datasets.values().map(|set| &**set))),
         HostFile::Ctl => Some(zed_ctl::usage(FileKind::HostCtl)),
         HostFile::Health => Some(zed_ctl::render_value(&here.state)),
-        HostFile::Error => None,
+        HostFile::Import | HostFile::Error => None,
     }
 }
 

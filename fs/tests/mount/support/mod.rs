@@ -197,6 +197,10 @@ impl Control for Fake {
         "# TYPE zed_up gauge\nzed_up 1\n".to_owned()
     }
 
+    fn import(&self) -> String {
+        "Deploy()\n".to_owned()
+    }
+
     fn submit(&self, caller: Caller, file: &VerbFile, verb: &str) -> Result<Option<Ticket>, CtlError> {
         let judged = match verb.split_once(' ').unwrap_or((verb, "")) {
             ("slow", _) => Ok(Some(self.ticket())),

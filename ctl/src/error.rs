@@ -138,7 +138,9 @@ impl Code {
     pub fn default_hint(self) -> &'static str {
         match self {
             Code::BadArgument => "the file `help` at the top of the tree lists the verbs and their arguments",
-            Code::NotFound => "list the folder to see what there is",
+            Code::NotFound => {
+                "reading the file that was written to, or listing its folder, shows what there is"
+            }
             Code::Busy => "wait until the running operation has ended (`zedctl events -f`), then try again",
             Code::NotPermitted => "ask as the owner of the file, or as root",
             Code::BadSpec => "correct the lines shown and save the spec again",
@@ -210,7 +212,10 @@ mod tests {
     #[test]
     fn an_error_is_rendered_with_a_hint() {
         let error = CtlError::new(Code::NotFound, "app `x` is not declared");
-        assert_eq!(error.render(), "app `x` is not declared\nhint: list the folder to see what there is\n");
+        assert_eq!(
+            error.render(),
+            "app `x` is not declared\nhint: reading the file that was written to, or listing its folder, shows what there is\n"
+        );
         assert_eq!(error.hint("try `y`").render(), "app `x` is not declared\nhint: try `y`\n");
     }
 }

@@ -153,7 +153,15 @@ pub fn render_snapshots(app: &AppView) -> String {
 pub fn render_targets(app: &AppView) -> String {
     let mut text = String::new();
     let releases = || app.history.iter().rev().filter(|release| !release.snapshot.is_empty());
-    if let Some(latest) = releases().find(|release| release.kind == "older") {
+    // After a rollback the snapshot that was gone back to is still there: it holds the running release.
+    let running = app.history.iter().find(|release| release.kind == "running");
+    let is_running = |release: &ReleaseView| {
+        let of = |release: &ReleaseView| {
+            (release.generation, release.deployed_at.clone(), release.version.clone())
+        };
+        running.is_some_and(|running| of(running) == of(release))
+    };
+    if let Some(latest) = releases().find(|release| release.kind == "older" && !is_running(release)) {
         text.push_str(&target_line("@latest", latest));
     }
     // An undone release can be had by name; `undo` takes the newest of them.

@@ -148,6 +148,10 @@ fn the_first_word_of_a_target_can_be_written_back() {
         render_targets(app).lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
     };
     assert_eq!(targets(&app), ["@latest", "@zed-b", "@zed-a"]);
+    // Rolled back to 1.0.0: what `@latest` would give is an older one, and there is none.
+    let mut back = app.clone();
+    back.history[2].version = "1.0.0".to_owned();
+    assert_eq!(targets(&back), ["@zed-b", "@zed-a"]);
     app.held = "rolled back to 1.1.0".to_owned();
     assert_eq!(targets(&app), ["@latest", "undo", "@zed-b", "@zed-a"]);
     for target in targets(&app) {

@@ -47,7 +47,7 @@ impl Mount {
 
     fn told_in(&self, error_file: &str, operation: &str, path: &str, error: &io::Error) -> CtlError {
         let told = fs::read_to_string(self.root.join(error_file)).unwrap_or_default();
-        if told.trim().is_empty() || error.kind() == io::ErrorKind::NotFound {
+        if told.trim().is_empty() {
             return self.error(operation, path, error);
         }
         told_error(code_of(error), &told)

@@ -24,6 +24,9 @@ use zed_ctl::HostView;
 use zed_ctl::did_you_mean;
 use zed_ctl::parse_rfc3339;
 
+/// Characters of a verdict in its row.
+const VERDICT: usize = 80;
+
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]
 struct Shown {
@@ -168,8 +171,16 @@ fn deploy_row(deploy: &DeployView, now: i64) -> Vec<Cell> {
         Cell::new(&deploy.state, paint_of(&deploy.state)),
         Cell::plain(&deploy.generation.to_string()),
         Cell::plain(&since),
-        Cell::note(verdict, Paint::Plain),
+        Cell::note(&shortened(verdict), Paint::Plain),
     ]
+}
+
+/// The first line, and not more of it than a row can hold; all of it is in `NAME.status`.
+fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let end = line.char_indices().nth(VERDICT).map_or(line.len(), |(at, _)| at);
+    let more = if line.len() > end || text.lines().nth(1).is_some() { "..." } else { "" };
+    format!("{}{more}", line.get(..end).unwrap_or_default())
 }
 
 fn app_row(app: &AppView, now: i64) -> Vec<Cell> {

@@ -9,6 +9,8 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one file that may start processes")]
 
 use crate::identity::Identity;
+use crate::program::kind_of;
+use crate::program::resolve_program;
 use crate::types::HostErrorKind;
 use nix::errno::Errno;
 use nix::fcntl::FcntlArg;
@@ -28,7 +30,6 @@ use std::io::PipeWriter;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -42,9 +43,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
-
-/// Where programs are looked for when the environment has no `PATH`.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Longest time between two looks at a command: how late a deadline, a cancellation or an exit that closed no
 /// pipe may be noticed.
@@ -383,83 +381,6 @@ pub(crate) fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, FcntlArg::F_GETFL)?);
     nix::fcntl::fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-/// Finds the program of a command, as an absolute path, and says what is wrong with it or with the directory.
-pub(crate) fn resolve_program(
-    argv: &[String],
-    environment: &BTreeMap<String, String>,
-    directory: Option<&Path>,
-) -> Result<PathBuf, HostErrorKind> {
-    let directory = directory.unwrap_or(Path::new("/"));
-    if !directory.is_dir() {
-        let text = format!("the working directory `{}` does not exist", directory.display());
-        return Err(HostErrorKind::NotFound(text));
-    }
-    let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
-        return Err(HostErrorKind::NotFound("the command is empty".to_owned()));
-    };
-    let inner_nul = argv.iter().any(|argument| argument.contains('\0'))
-        || environment.iter().any(|(key, value)| key.contains(['\0', '=']) || value.contains('\0'));
-    if inner_nul {
-        let text = format!("an argument or variable of `{program}` holds a NUL byte, or a name holds `=`");
-        return Err(HostErrorKind::Io(text));
-    }
-    if program.contains('/') {
-        let path = directory.join(program);
-        return check_program(&path).map(|()| path);
-    }
-    let search = environment.get("PATH").map_or(DEFAULT_PATH, String::as_str);
-    let mut refused = None;
-    // An empty entry would mean the working directory, which the app itself may write: it is passed over.
-    for folder in search.split(':').filter(|folder| !folder.is_empty()) {
-        let path = directory.join(folder).join(program);
-        match check_program(&path) {
-            Ok(()) => return Ok(path),
-            Err(error @ HostErrorKind::Permission(_)) => refused = Some(error),
-            Err(_) => {}
-        }
-    }
-    Err(refused.unwrap_or_else(|| {
-        HostErrorKind::NotFound(format!("the program `{program}` is in none of the folders {search}"))
-    }))
-}
-
-fn check_program(path: &Path) -> Result<(), HostErrorKind> {
-    let shown = path.display();
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(HostErrorKind::Permission(format!("`{shown}` is a folder"))),
-        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
-            Err(HostErrorKind::Permission(format!("`{shown}` is not executable (chmod +x it)")))
-        }
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            Err(HostErrorKind::Permission(format!("`{shown}` cannot be reached: {e}")))
-        }
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(HostErrorKind::NotFound(format!("the program `{shown}` does not exist")))
-        }
-        Err(e) => Err(HostErrorKind::Io(format!("`{shown}` cannot be looked at: {e}"))),
-    }
-}
-
-/// Says what a failed exec means for a program that [`resolve_program`] has found.
-pub(crate) fn kind_of(error: &io::Error, program: &Path) -> HostErrorKind {
-    let shown = program.display();
-    match error.raw_os_error().map(Errno::from_raw) {
-        // The file is there, so it is its interpreter that is not.
-        Some(Errno::ENOENT) => HostErrorKind::NotFound(format!(
-            "`{shown}` cannot be executed: its interpreter (after `#!`) or loader, or the working directory, \
-             does not exist"
-        )),
-        Some(Errno::EACCES | Errno::EPERM) => {
-            HostErrorKind::Permission(format!("`{shown}` cannot be executed: {error}"))
-        }
-        Some(Errno::ENOEXEC) => HostErrorKind::Io(format!(
-            "`{shown}` cannot be executed: it is no program of this system, and as a script it lacks a `#!` line"
-        )),
-        _ => HostErrorKind::Io(format!("`{shown}` cannot be executed: {error}")),
-    }
 }
 
 /// A program to become, or to start as an app.

@@ -42,7 +42,7 @@ pub fn observe_facts() -> BTreeMap<String, String> {
 }
 
 fn find_runtime(name: &str) -> Option<String> {
-    crate::command::resolve_program(&[name.to_owned()], &BTreeMap::new(), None)
+    crate::program::resolve_program(&[name.to_owned()], &BTreeMap::new(), None)
         .ok()
         .and_then(|path| path.to_str().map(str::to_owned))
 }

@@ -9,9 +9,12 @@ use crate::command::Ended;
 use crate::command::Finished;
 use crate::command::InFlight;
 use crate::command::Runner;
-use crate::command::resolve_program;
 use crate::identity::resolve_identity;
+use crate::launch::START_DEADLINE;
+use crate::launch::SupervisorProgram;
+use crate::launch::ask_to_stop;
 use crate::leftover;
+use crate::program::resolve_program;
 use crate::record::AppFiles;
 use crate::record::FORMAT;
 use crate::record::RunRecord;
@@ -36,11 +39,8 @@ use crate::types::Start;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
-use std::io::Read;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,8 +53,6 @@ use zed_plan::ObservedProcess;
 use zed_plan::ProcessStatus;
 use zed_spec::AppName;
 
-/// From the launch of a supervisor to its answer that the program has been executed.
-const START_DEADLINE: Duration = Duration::from_secs(15);
 /// From KILL to the answer that nothing is left: longer only for what hangs in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at something that another process is about to do.
@@ -65,28 +63,6 @@ const CLOCK_TICK: Duration = Duration::from_millis(200);
 const HOOK_OUTPUT: usize = 16 * 1024;
 /// From TERM to KILL for a hook or a probe that has passed its deadline.
 const COMMAND_GRACE: Duration = Duration::from_secs(2);
-
-/// What a supervisor is called in `ps`, whatever path it is started by.
-const NAME: &str = "zedd";
-
-/// How a supervisor is started: a program that calls [`crate::supervise_main`] with the arguments after these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SupervisorProgram {
-    /// The program.
-    pub path: PathBuf,
-    /// Its arguments before the app's folder.
-    pub arguments: Vec<String>,
-}
-
-impl SupervisorProgram {
-    /// The running program itself with the subcommand `supervise`: what zedd uses.
-    pub fn this_program() -> io::Result<Self> {
-        // The link stays right when the program's file has been replaced by an upgrade.
-        let link = Path::new("/proc/self/exe");
-        let path = if link.exists() { link.to_owned() } else { std::env::current_exe()? };
-        Ok(Self { path, arguments: vec!["supervise".to_owned()] })
-    }
-}
 
 /// What was read of an app's `status.json`, valid while the file is the same.
 #[derive(Debug, Clone)]
@@ -271,7 +247,7 @@ impl LocalHost {
             environment: request.environment.clone(),
             identity,
         };
-        match self.launch(&files.folder, &launch)? {
+        match self.inner.program.launch(&self.inner.runner, &files.folder, &launch)? {
             LaunchReply::Started { pid } => {
                 tracing::info!(app = %run.app, version = %run.version, pid, "started");
                 Ok(())
@@ -291,35 +267,6 @@ impl LocalHost {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let count = self.inner.starts.fetch_add(1, Ordering::Relaxed);
         format!("{}-{}-{count}", now.as_nanos(), std::process::id())
-    }
-
-    fn launch(&self, folder: &Path, request: &LaunchRequest) -> Result<LaunchReply, HostErrorKind> {
-        let program = &self.inner.program;
-        let mut argv = vec![NAME.to_owned()];
-        argv.extend(program.arguments.iter().cloned());
-        argv.push(folder.to_string_lossy().into_owned());
-        let command = CommandRequest {
-            argv,
-            program: Some(program.path.clone()),
-            environment: BTreeMap::new(),
-            directory: None,
-            input: serde_json::to_vec(request).map_err(|e| HostErrorKind::Io(e.to_string()))?,
-            deadline: START_DEADLINE,
-            grace: Duration::ZERO,
-            keep: HOOK_OUTPUT,
-        };
-        let finished = self
-            .inner
-            .runner
-            .run(&command, None)
-            .map_err(|e| HostErrorKind::Io(format!("the supervisor cannot be started: {}", e.kind)))?;
-        match finished.ended {
-            Ended::Deadline(after) => Err(HostErrorKind::Deadline(after)),
-            ended => serde_json::from_slice(&finished.output).map_err(|_| {
-                let said = String::from_utf8_lossy(&finished.output).trim().to_owned();
-                HostErrorKind::Io(format!("the supervisor ended without an answer ({ended}): {said}"))
-            }),
-        }
     }
 
     fn stop_app(&self, app: &AppName, grace: Duration) -> Result<(), HostErrorKind> {
@@ -408,23 +355,9 @@ impl LocalHost {
         command.input = serde_json::to_vec(&request)
             .map_err(|e| failed(HostErrorKind::Io(format!("the request cannot be written: {e}"))))?;
         command.program = Some(self.inner.program.path.clone());
-        command.argv = vec![NAME.to_owned()];
-        command.argv.extend(self.inner.program.arguments.iter().cloned());
-        command.argv.push("--exec".to_owned());
+        command.argv = self.inner.program.argv("--exec");
         self.inner.runner.run(&command, cancel)
     }
-}
-
-/// Asks a supervisor to stop its app and waits for the answer.
-fn ask_to_stop(socket: &Path, grace: Duration, until: Instant) -> io::Result<()> {
-    let mut stream = crate::supervisor::connect(socket)?;
-    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
-    stream.write_all(format!("stop {}\n", grace.as_millis()).as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(())
 }
 
 impl HostError {

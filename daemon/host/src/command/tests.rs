@@ -164,24 +164,3 @@ fn what_cannot_be_run_is_told() {
     let error = Runner::default().run(&command, None).expect_err("refused");
     assert!(matches!(error.kind, HostErrorKind::NotFound(text) if text.contains("/no/such/folder")));
 }
-
-#[test]
-fn programs_are_looked_for_in_the_given_path_only_and_never_in_an_empty_entry() {
-    let folder = tempfile::tempdir().expect("tempdir");
-    let bin = folder.path().join("bin");
-    std::fs::create_dir(&bin).expect("mkdir");
-    for path in [bin.join("tool"), folder.path().join("tool")] {
-        std::fs::write(&path, "#!/bin/sh\n").expect("write");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    }
-    let tool = ["tool".to_owned()];
-    let find = |path: &str| {
-        let environment = BTreeMap::from([("PATH".to_owned(), path.to_owned())]);
-        resolve_program(&tool, &environment, Some(folder.path()))
-    };
-    assert_eq!(find(&format!("/nowhere:{}", bin.display())), Ok(bin.join("tool")));
-    assert_eq!(find("bin"), Ok(bin.join("tool")), "relative to the working directory");
-    assert!(matches!(find("::/nowhere"), Err(HostErrorKind::NotFound(_))));
-    std::fs::set_permissions(bin.join("tool"), std::fs::Permissions::from_mode(0o644)).expect("chmod");
-    assert!(matches!(find("bin"), Err(HostErrorKind::Permission(_))));
-}

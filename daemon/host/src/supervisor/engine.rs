@@ -13,14 +13,18 @@ use super::output::AppLog;
 use super::output::Lines;
 use super::output::ROTATE_AT;
 use super::output::render_time;
+use super::policy::Outcome;
+use super::policy::Verdict;
+use super::policy::is_stable;
+use super::policy::verdict;
 use crate::command::Program;
-use crate::command::kind_of;
 use crate::command::set_nonblocking;
 use crate::process::ProcessEntry;
 use crate::process::descendants;
 use crate::process::observe_boot_id;
 use crate::process::observe_process;
 use crate::process::observe_processes;
+use crate::program::kind_of;
 use crate::record::AppFiles;
 use crate::record::FORMAT;
 use crate::record::State;
@@ -42,7 +46,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
-use zed_spec::Backoff;
 use zed_spec::Restart;
 
 /// An unfinished line is written after this much silence, so that a prompt or a hang can be seen.
@@ -51,12 +54,6 @@ const PARTIAL_AFTER: Duration = Duration::from_secs(1);
 const FIRST_ROUND: Duration = Duration::from_millis(5);
 /// ... up to this, for what hangs in the kernel.
 const LAST_ROUND: Duration = Duration::from_secs(1);
-/// A run of this many first pauses is stable, and the count of restarts in a row begins again ...
-const STABLE_PAUSES: u32 = 10;
-/// ... but none shorter than this ...
-const STABLE_AT_LEAST: Duration = Duration::from_secs(1);
-/// ... and any of this length.
-const STABLE_AT_MOST: Duration = Duration::from_secs(60);
 /// Reads of one stream in one turn of the loop, so that no stream starves a stop.
 const READS_A_TURN: usize = 16;
 
@@ -96,24 +93,6 @@ pub(crate) struct Engine {
     ended: Option<(Outcome, bool)>,
     /// Set when the app is to end for good, whatever its restart policy says.
     goal: Option<State>,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
-    Exit(i32),
-    Signal(i32),
-    NotStarted(String),
-}
-
-impl Outcome {
-    fn text(&self) -> String {
-        match self {
-            Outcome::Exit(code) => format!("exit {code}"),
-            Outcome::Signal(number) => format!("signal {number}"),
-            Outcome::NotStarted(why) => format!("not started: {why}"),
-        }
-    }
 }
 
 impl Engine {
@@ -300,10 +279,11 @@ impl Engine {
     }
 
     fn program_ended(&mut self, outcome: Outcome) {
-        let stable = match (&self.phase, backoff_of(&self.request.run.restart)) {
-            (Phase::Running { since }, Some(backoff)) => since.elapsed() >= stable_after(backoff),
-            _ => false,
+        let lasted = match self.phase {
+            Phase::Running { since } => since.elapsed(),
+            Phase::Sweeping { .. } | Phase::Waiting { .. } | Phase::Over => Duration::ZERO,
         };
+        let stable = is_stable(&self.request.run.restart, lasted);
         self.log.note(&format!("pid {} ended: {}", self.status.pid.unwrap_or(0), outcome.text()));
         self.status.pid = None;
         self.status.pid_start = None;
@@ -473,95 +453,4 @@ fn wait_for_any() -> Waited {
 fn seconds_since_1970() -> Option<i64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
-}
-
-fn backoff_of(restart: &Restart) -> Option<&Backoff> {
-    match restart {
-        Restart::Never => None,
-        Restart::OnFailure(backoff) | Restart::Always(backoff) => Some(backoff),
-    }
-}
-
-/// A run at least this long was stable.
-fn stable_after(backoff: &Backoff) -> Duration {
-    backoff.backoff.saturating_mul(STABLE_PAUSES).clamp(STABLE_AT_LEAST, STABLE_AT_MOST)
-}
-
-/// What follows the end of a run.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Over(State),
-    Pause(Duration),
-}
-
-fn verdict(restart: &Restart, outcome: &Outcome, in_a_row: u32) -> Verdict {
-    let well = *outcome == Outcome::Exit(0);
-    let backoff = match restart {
-        Restart::Never | Restart::OnFailure(_) if well => return Verdict::Over(State::Completed),
-        Restart::Never => return Verdict::Over(State::Failed(outcome.text())),
-        Restart::OnFailure(backoff) | Restart::Always(backoff) => backoff,
-    };
-    if backoff.give_up_after.is_some_and(|most| in_a_row >= most) {
-        let text = format!("{}, gave up after {in_a_row} restarts in a row", outcome.text());
-        return Verdict::Over(State::Failed(text));
-    }
-    let factor = 1u32.checked_shl(in_a_row).unwrap_or(u32::MAX);
-    Verdict::Pause(backoff.backoff.saturating_mul(factor).min(backoff.max_backoff.max(backoff.backoff)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_restart_policy_decides() {
-        let backoff = |give_up_after| Backoff {
-            backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(60),
-            give_up_after,
-        };
-        let pause = |seconds| Verdict::Pause(Duration::from_secs(seconds));
-        let failed = |text: &str| Verdict::Over(State::Failed(text.to_owned()));
-        let (never, exit, signal) = (Restart::Never, Outcome::Exit, Outcome::Signal);
-        let cases = [
-            (never.clone(), exit(0), 0, Verdict::Over(State::Completed)),
-            (never.clone(), exit(3), 0, failed("exit 3")),
-            (never, signal(9), 0, failed("signal 9")),
-            (Restart::OnFailure(backoff(None)), exit(0), 4, Verdict::Over(State::Completed)),
-            (Restart::OnFailure(backoff(None)), exit(1), 0, pause(1)),
-            (Restart::Always(backoff(None)), exit(0), 0, pause(1)),
-            (Restart::Always(backoff(None)), exit(0), 1, pause(2)),
-            (Restart::Always(backoff(None)), signal(11), 5, pause(32)),
-            (Restart::Always(backoff(None)), signal(11), 6, pause(60)),
-            (Restart::Always(backoff(None)), signal(11), 1000, pause(60)),
-            (Restart::Always(backoff(Some(2))), exit(1), 1, pause(2)),
-            (
-                Restart::Always(backoff(Some(2))),
-                exit(1),
-                2,
-                failed("exit 1, gave up after 2 restarts in a row"),
-            ),
-            (
-                Restart::Always(backoff(Some(0))),
-                exit(1),
-                0,
-                failed("exit 1, gave up after 0 restarts in a row"),
-            ),
-        ];
-        for (restart, outcome, in_a_row, expect) in cases {
-            assert_eq!(verdict(&restart, &outcome, in_a_row), expect, "{restart:?} {outcome:?} {in_a_row}");
-        }
-    }
-
-    #[test]
-    fn a_run_is_stable_after_ten_pauses_or_a_minute() {
-        let backoff = |millis| Backoff {
-            backoff: Duration::from_millis(millis),
-            max_backoff: Duration::from_secs(600),
-            give_up_after: None,
-        };
-        assert_eq!(stable_after(&backoff(1)), Duration::from_secs(1));
-        assert_eq!(stable_after(&backoff(500)), Duration::from_secs(5));
-        assert_eq!(stable_after(&backoff(30_000)), Duration::from_secs(60));
-    }
 }

@@ -9,13 +9,14 @@
 mod control;
 mod engine;
 pub(crate) mod output;
+mod policy;
 
 pub(crate) use control::connect;
 
 use crate::command::Program;
-use crate::command::kind_of;
-use crate::command::resolve_program;
 use crate::identity::Identity;
+use crate::program::kind_of;
+use crate::program::resolve_program;
 use crate::record::AppFiles;
 use crate::record::FORMAT;
 use crate::types::HostErrorKind;

@@ -19,8 +19,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// As long as the daemon runs.
-const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the kernel may keep what cannot change unnoticed. Not longer, because it would go on showing it
+/// after the daemon was killed.
+const LONG: Duration = Duration::from_secs(1);
 
 /// The most nodes whose attributes the kernel keeps between changes of the world, so that a change costs at
 /// most as many notifications (about 1 µs each).

@@ -106,6 +106,7 @@ pub enum MountError {
 /// A mounted tree. Dropping it takes the mount away.
 pub struct Mounted {
     session: Option<BackgroundSession>,
+    tree: Arc<Tree>,
     parked: Arc<Parked>,
     path: PathBuf,
 }
@@ -133,7 +134,7 @@ pub fn mount(tree: &Arc<Tree>, folder: &Path, settings: &MountSettings) -> Resul
     let kernel = Arc::new(Kernel::default());
     let fs = ZedFs::new(Arc::clone(tree), Arc::clone(&parked), Arc::clone(&kernel));
     let session = fuser::spawn_mount(fs, &path, &config(settings)).map_err(failed)?;
-    let mounted = Mounted { parked, path: path.clone(), session: Some(session) };
+    let mounted = Mounted { tree: Arc::clone(tree), parked, path: path.clone(), session: Some(session) };
     wait_until_it_answers(&path)?;
     if !kernel.heard() {
         return Err(MountError::NoInterrupts(
@@ -150,7 +151,8 @@ fn config(settings: &MountSettings) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(mounts::FS_NAME.to_owned()),
-        MountOption::Subtype(mounts::SUBTYPE.to_owned()),
+        // fuser's own `Subtype` reaches fusermount only; the kernel knows the option too.
+        MountOption::CUSTOM(format!("subtype={}", mounts::SUBTYPE)),
         MountOption::DefaultPermissions,
         MountOption::NoSuid,
         MountOption::NoExec,
@@ -177,14 +179,26 @@ fn clear(path: &Path, settings: &MountSettings) -> Result<(), MountError> {
             Found::Other(fs_type) => return Err(MountError::Foreign { path: path.to_path_buf(), fs_type }),
             Found::Ours => {}
         }
-        let dead = std::fs::symlink_metadata(path).err().and_then(|error| error.raw_os_error());
-        if dead != Some(nix::libc::ENOTCONN) {
+        if !is_dead(path).map_err(stale)? {
             return Err(MountError::Busy { path: path.to_path_buf() });
         }
         tracing::warn!(mount = %path.display(), "clearing the dead mount of a zedd that was killed");
         detach(path, settings).map_err(stale)?;
     }
     Err(stale(io::Error::other("it is still there after 16 attempts")))
+}
+
+/// Lists the folder, which no cache answers. One that neither answers nor fails is a daemon that is stuck, not a
+/// dead one.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let (answer, wait) = mpsc::channel();
+    let target = path.to_path_buf();
+    std::thread::Builder::new().name("zed-look".to_owned()).spawn(move || {
+        let listed = std::fs::read_dir(target).err().and_then(|error| error.raw_os_error());
+        // Nobody may be waiting any more.
+        let _ = answer.send(listed);
+    })?;
+    Ok(wait.recv_timeout(READY_LIMIT) == Ok(Some(nix::libc::ENOTCONN)))
 }
 
 fn detach(path: &Path, settings: &MountSettings) -> io::Result<()> {
@@ -255,6 +269,7 @@ impl Mounted {
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
         self.parked.close();
+        self.tree.commit_removals();
         let detached = match unmount_now(&self.path) {
             // A normal user's mount: fuser asks fusermount3.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,

@@ -440,7 +440,8 @@ impl Filesystem for ZedFs {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        // Each save and removal has synced the real folder.
+        // Each save has synced the real folder already.
+        self.tree.commit_removals();
         reply.ok();
     }
 

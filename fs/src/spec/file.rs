@@ -18,6 +18,9 @@ pub(crate) enum Unsaved {
     Emptied,
     /// Content that the next flush, fsync or close saves.
     Dirty,
+    /// A write went beyond the limit: what is in memory is not what the client meant and is never saved. The
+    /// last close forgets it.
+    Overflown,
 }
 
 /// A file that a client knows, or that has something unsaved.
@@ -54,8 +57,14 @@ impl SpecFile {
 
     /// Writes into the content. A hole is filled with zeros.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        let start = usize::try_from(offset).map_err(|_| Errno::EFBIG)?;
-        let end = start.checked_add(data.len()).filter(|end| *end <= MAX_SPEC).ok_or(Errno::EFBIG)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let Some(end) = start.checked_add(data.len()).filter(|end| *end <= MAX_SPEC) else {
+            self.unsaved = Unsaved::Overflown;
+            return Err(Errno::EFBIG);
+        };
+        if self.unsaved == Unsaved::Overflown {
+            return Err(Errno::EFBIG);
+        }
         let content = self.content.get_or_insert_default();
         if content.len() < end {
             content.resize(end, 0);
@@ -69,7 +78,11 @@ impl SpecFile {
 
     /// Cuts or extends the content.
     pub(crate) fn resize(&mut self, size: u64) -> Result<(), Errno> {
+        // A size that is refused changes nothing: nobody has written half of anything.
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_SPEC).ok_or(Errno::EFBIG)?;
+        if self.unsaved == Unsaved::Overflown && size > 0 {
+            return Err(Errno::EFBIG);
+        }
         let content = self.content.get_or_insert_default();
         // O_TRUNC of an empty file that nobody changed is nothing new, but it does begin a save.
         content.resize(size, 0);

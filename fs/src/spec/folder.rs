@@ -36,8 +36,9 @@ use std::time::SystemTime;
 /// What can be chosen of a spec folder.
 #[derive(Debug, Clone, Copy)]
 pub struct SpecSettings {
-    /// How long a spec that was renamed away stays declared, so that an editor that keeps a backup by
-    /// renaming (vim, `sed -i.bak`) does not stop the apps between its two renames.
+    /// How long a spec that was removed or renamed away stays declared, so that a tool which removes the old
+    /// file before it writes the new one (`install`, `tar`, `mv` from elsewhere), or keeps it as a backup (vim,
+    /// `sed -i.bak`), does not stop the apps in between.
     pub grace: Duration,
     /// Age at which scratch files are removed.
     pub scratch_age: Duration,
@@ -67,7 +68,7 @@ pub(super) struct Inner {
     pub(super) files: HashMap<u64, SpecFile>,
     /// The names of those that have one.
     pub(super) names: HashMap<String, u64>,
-    /// Specs that were renamed away, and when that becomes a removal. Their real file is still there.
+    /// Specs that were removed or renamed away, and when that takes effect. Their real file is still there.
     pub(super) leaving: HashMap<String, Instant>,
 }
 
@@ -360,8 +361,10 @@ impl SpecFolder {
     pub fn save(&self, ino: u64) -> Result<(), Fault> {
         let mut inner = self.inner.lock();
         let file = inner.files.get_mut(&ino).ok_or(Errno::ESTALE)?;
-        if file.unsaved == Unsaved::Clean {
-            return Ok(());
+        match file.unsaved {
+            Unsaved::Clean => return Ok(()),
+            Unsaved::Overflown => return Err(too_big(Errno::EFBIG, self.dir, file)),
+            Unsaved::Emptied | Unsaved::Dirty => {}
         }
         let Some(name) = file.name.clone() else {
             file.unsaved = Unsaved::Clean;
@@ -403,8 +406,11 @@ impl SpecFolder {
     /// # Errors
     /// As [`SpecFolder::save`].
     pub fn flush(&self, ino: u64) -> Result<(), Fault> {
-        let dirty = self.inner.lock().files.get(&ino).is_some_and(|file| file.unsaved == Unsaved::Dirty);
-        if dirty { self.save(ino) } else { Ok(()) }
+        let unsaved = self.inner.lock().files.get(&ino).map_or(Unsaved::Clean, |file| file.unsaved);
+        match unsaved {
+            Unsaved::Dirty | Unsaved::Overflown => self.save(ino),
+            Unsaved::Clean | Unsaved::Emptied => Ok(()),
+        }
     }
 
     /// `fsync` through a handle that may write: saves whatever is unsaved, and gives the verdict again when
@@ -446,6 +452,15 @@ impl SpecFolder {
         let mut inner = self.inner.lock();
         if let Some(file) = inner.files.get_mut(&ino) {
             file.handles -= 1;
+            if file.unsaved == Unsaved::Overflown && last {
+                // Back to the real file; one that was never saved is gone.
+                (file.content, file.unsaved) = (None, Unsaved::Clean);
+                if let (None, Some(name)) = (file.stamp, file.name.clone()) {
+                    inner.detach(&name);
+                }
+            }
+        }
+        if let Some(file) = inner.files.get_mut(&ino) {
             if file.handles == 0 && file.unsaved == Unsaved::Clean {
                 file.content = None;
             }
@@ -483,7 +498,7 @@ impl SpecFolder {
         }
     }
 
-    /// Removes a file; for a spec that is to undeclare it.
+    /// Removes a file. A spec stays declared for the grace, and longer when it comes back in that time.
     ///
     /// # Errors
     /// ENOENT; what removing the real file fails with.
@@ -493,18 +508,23 @@ impl SpecFolder {
         if inner.files.get(&ino).is_some_and(|file| file.handles > 0) {
             self.load(&mut inner, ino)?;
         }
-        let deploy = deploy_of(name);
-        let removed = disk::remove(&self.path(name), deploy.is_some())?;
-        inner.leaving.remove(name);
+        self.take_away(&mut inner, name)?;
         inner.detach(name);
-        drop(inner);
-        if removed {
-            self.announce(name);
+        Ok(())
+    }
+
+    /// Takes a real file away: scratch at once, a spec when its grace has ended.
+    pub(super) fn take_away(&self, inner: &mut Inner, name: &str) -> io::Result<()> {
+        let path = self.path(name);
+        if deploy_of(name).is_none() {
+            disk::remove(&path, false)?;
+        } else if disk::look(&path)?.is_some() {
+            inner.leaving.insert(name.to_owned(), Instant::now() + self.settings.grace);
         }
         Ok(())
     }
 
-    /// Ends the grace of specs that were renamed away and have not come back. Gives the time of the next.
+    /// Ends the grace of specs that went away and have not come back. Gives the time of the next.
     pub fn settle(&self, now: Instant) -> Option<Instant> {
         let mut inner = self.inner.lock();
         let due: Vec<String> =
@@ -522,7 +542,7 @@ impl SpecFolder {
                     gone.push(name);
                 }
                 Err(error) => {
-                    tracing::error!(spec = %name, %error, "a spec that was renamed away cannot be removed");
+                    tracing::error!(spec = %name, %error, "a spec that was removed stays, because its file does");
                     inner.leaving.insert(name, now + self.settings.grace);
                 }
             }

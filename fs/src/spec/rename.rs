@@ -11,7 +11,6 @@ use super::folder::SpecFolder;
 use crate::Fault;
 use crate::tree::deploy_of;
 use nix::errno::Errno;
-use std::time::Instant;
 
 /// One side of a rename, as it is before.
 struct Side {
@@ -47,11 +46,9 @@ impl SpecFolder {
         inner.names.remove(from);
         inner.detach(to);
         self.move_to(&mut inner, &source, to)?;
-        let announced = self.leave(&mut inner, from, deploy_of(to).is_some())?;
+        self.take_away(&mut inner, from)?;
         drop(inner);
-        for name in announced.into_iter().chain([to]) {
-            self.announce(name);
-        }
+        self.announce(to);
         Ok(())
     }
 
@@ -130,18 +127,5 @@ impl SpecFolder {
             }
         }
         Ok(())
-    }
-
-    /// Takes the old name away. Gives it when the daemon has to hear of that now.
-    fn leave<'a>(&self, inner: &mut Inner, name: &'a str, to_spec: bool) -> Result<Option<&'a str>, Fault> {
-        let path = self.path(name);
-        if deploy_of(name).is_some() && !to_spec {
-            if disk::look(&path)?.is_some() {
-                inner.leaving.insert(name.to_owned(), Instant::now() + self.settings.grace);
-            }
-            return Ok(None);
-        }
-        let removed = disk::remove(&path, deploy_of(name).is_some())?;
-        Ok(removed.then_some(name))
     }
 }

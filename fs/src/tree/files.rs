@@ -353,7 +353,12 @@ impl Tree {
     /// EPERM elsewhere and for virtual files; ENOENT.
     pub fn unlink(&self, parent: &Node, name: &str) -> Result<(), Fault> {
         match (parent, self.child(parent, name)?) {
-            (Node::Specs(dir), Node::Spec(..)) => self.specs(*dir).unlink(name),
+            (Node::Specs(dir), Node::Spec(..)) => {
+                self.specs(*dir).unlink(name)?;
+                // It waits for the end of the grace.
+                let _ = self.janitor.send(());
+                Ok(())
+            }
             _ => Err(Errno::EPERM.into()),
         }
     }
@@ -393,7 +398,7 @@ impl Tree {
         if deploy_of(to.1).is_some() {
             self.note_success();
         }
-        // A spec that went away waits for the end of its grace.
+        // A spec that went away waits for the end of the grace.
         let _ = self.janitor.send(());
         Ok(())
     }

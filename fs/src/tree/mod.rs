@@ -323,6 +323,13 @@ impl Tree {
         }
     }
 
+    /// Removals of specs take effect now: what `fsync` of the folder means, and the end of the tree.
+    pub fn commit_removals(&self) {
+        let far = Instant::now() + self.settings.specs.grace;
+        self.deploy.settle(far);
+        self.plan.settle(far);
+    }
+
     /// The real file behind a stream; nothing for other nodes.
     pub fn stream_path(&self, node: &Node) -> Option<std::path::PathBuf> {
         match node {

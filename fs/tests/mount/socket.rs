@@ -176,7 +176,7 @@ fn specs_through_the_socket() {
     assert_eq!(client.ask(json!({"op": "read", "path": "deploy/web.wait"}))["data"]["text"], "converged\n");
     assert_eq!(client.ask(json!({"op": "remove", "path": path})), json!({"ok": {}}));
     assert_eq!(client.ask(json!({"op": "read", "path": path}))["error"]["errno"], "ENOENT");
-    assert_eq!(host.fake.saves("web"), 2);
+    host.fake.wait_told("the removal", |told| told.len() == 2);
 }
 
 /// `follow` sends what is there and then what comes.

@@ -91,6 +91,10 @@ impl Fake {
         })
     }
 
+    pub(crate) fn world_now(&self) -> Arc<World> {
+        Arc::clone(&self.world.lock())
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
         let version = {
             let mut world = self.world.lock();

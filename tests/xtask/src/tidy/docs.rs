@@ -76,9 +76,12 @@ fn code_map(tree: &Tree, findings: &mut Vec<Finding>) {
 /// Every decision has the same four parts and at most 60 lines.
 fn adrs(tree: &Tree, findings: &mut Vec<Finding>) {
     for (path, text) in tree.files.iter().filter(|(p, _)| p.starts_with("docs/adr/") && p.ends_with(".md")) {
-        for part in ["## Status", "## Context", "## Decision", "## Consequences"] {
-            if !text.lines().any(|l| l.trim_end() == part) {
-                let message = format!("has no `{part}`");
+        for part in ["Status", "Context", "Decision", "Consequences"] {
+            let heading = |l: &str| {
+                l.trim_end() == format!("## {part}") || (part == "Status" && l.starts_with("Status: "))
+            };
+            if !text.lines().any(heading) {
+                let message = format!("has no `## {part}`");
                 findings.push(Finding { path: path.clone(), line: 0, rule: "adr", message });
             }
         }

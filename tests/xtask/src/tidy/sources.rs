@@ -77,7 +77,10 @@ fn lines(path: &str, text: &str, findings: &mut Vec<Finding>) {
 /// Does an absolute path in this folder occur, and not merely a longer path that ends like it (`/a/work/b`)?
 fn mentions_folder(line: &str, folder: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || "_-.$}{".contains(c);
-    line.match_indices(folder).any(|(at, _)| !line[..at].ends_with(inside))
+    // `/home/u` is anybody.
+    let anybody = |rest: &str| rest.starts_with("u/") || rest == "u" || rest.starts_with("u\"");
+    line.match_indices(folder)
+        .any(|(at, _)| !line[..at].ends_with(inside) && !anybody(&line[at + folder.len()..]))
 }
 
 fn rust_file(path: &str, text: &str, findings: &mut Vec<Finding>) {

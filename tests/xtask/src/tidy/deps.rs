@@ -40,6 +40,7 @@ const PROCESS: &[&str] = &[
     "tests/",
     "daemon/tests/",
     "daemon/host/tests/",
+    "daemon/store/tests/",
     "fs/tests/",
     "ctl/tests/",
 ];

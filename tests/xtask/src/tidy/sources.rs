@@ -3,8 +3,8 @@
 use super::Finding;
 use super::Tree;
 
-/// Longest file, without its tests, in lines.
-const MAX_LINES: usize = 500;
+/// Longest file, without its tests, in lines: about 500, so that nobody splits a file over its last function.
+const MAX_LINES: usize = 550;
 
 /// Files that a rule does not hold for, each with its reason. One that is no longer needed is a finding.
 const EXEMPT: &[(&str, &str, &str)] = &[

@@ -44,7 +44,7 @@ fn source_lines() {
 #[test]
 fn a_file_is_measured_without_its_tests() {
     let code = |n: usize| format!("//! Owns a.\n{}", "fn a() {}\n".repeat(n));
-    let long = code(500);
+    let long = code(550);
     let tested = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", code(400), "// x\n".repeat(300));
     let one_item = format!("{}#[cfg(test)]\nfn a() {{}}\n{}", code(10), "fn b() {}\n".repeat(600));
     assert_eq!(rules(sources::check, &[("a.rs", &long)]), ["a.rs:0 file-size"]);

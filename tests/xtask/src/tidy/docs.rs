@@ -13,6 +13,7 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     }
     code_map(tree, findings);
     adrs(tree, findings);
+    error_texts(tree, findings);
 }
 
 /// `[text](target)`: a target without a scheme is a file of this repository, and an anchor one of its headings.
@@ -86,6 +87,37 @@ fn adrs(tree: &Tree, findings: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Every error that TROUBLESHOOTING explains is one that the program prints.
+fn error_texts(tree: &Tree, findings: &mut Vec<Finding>) {
+    const PAGE: &str = "docs/TROUBLESHOOTING.md";
+    let Some(page) = tree.files.get(PAGE) else { return };
+    let sources = tree.with_extension("rs").filter(|(path, _)| !path.starts_with("tests/"));
+    let sources: String = sources.map(|(_, text)| joined_lines(text)).collect();
+    for (number, line) in (1..).zip(page.lines()) {
+        let Some(text) = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`')) else { continue };
+        let pieces = text.split("...").map(|piece| piece.trim_matches(['(', ')', ' ']));
+        for piece in pieces.filter(|piece| piece.len() > 5 && !sources.contains(piece)) {
+            let message = format!("no source prints `{piece}`");
+            findings.push(Finding { path: PAGE.into(), line: number, rule: "error-texts", message });
+        }
+    }
+}
+
+/// Source text in which a string that goes on over lines is one line.
+fn joined_lines(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let mut goes_on = false;
+    for line in text.lines() {
+        let line = if goes_on { line.trim_start() } else { line };
+        goes_on = line.ends_with('\\');
+        joined.push_str(line.strip_suffix('\\').unwrap_or(line));
+        if !goes_on {
+            joined.push('\n');
+        }
+    }
+    joined
 }
 
 /// Lines outside code blocks.

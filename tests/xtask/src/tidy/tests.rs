@@ -166,3 +166,16 @@ fn specs_in_documents_are_judged() {
         );
     }
 }
+
+#[test]
+fn errors_that_are_explained_are_printed_somewhere() {
+    let source = "//! Owns a.\nlet e = format!(\"the pool {name} is \\\n    full\");\n";
+    for (heading, found) in [
+        ("### `the pool ... is full`\n", 0),
+        ("### `the pool ... is empty`\n", 1),
+        ("### System: `Bad message`\n", 0),
+    ] {
+        let files = [("daemon/a.rs", source), ("docs/TROUBLESHOOTING.md", heading)];
+        assert_eq!(rules(docs::check, &files).len(), found, "{heading}");
+    }
+}

@@ -24,7 +24,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(1);
 
 /// The most nodes whose attributes the kernel keeps between changes of the world, so that a change costs at
-/// most as many notifications (about 1 µs each).
+/// most as many notifications (about 1 us each).
 const MAX_KEPT: usize = 256;
 
 /// The kernel's side of one mount.

@@ -1,7 +1,6 @@
 //! Runs programs: prints what it runs, shows the output as it comes, keeps it, and ends the whole process
 //! group at the deadline or when xtask itself is told to stop. Leaves no process behind.
 
-use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
@@ -169,20 +168,16 @@ impl Cmd {
 }
 
 /// Ends every command in progress when xtask gets SIGINT, SIGTERM or SIGHUP, then exits with 128 + signal.
-/// To be called before any thread is started.
 pub fn clean_up_on_signals() {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    // Children are not affected: the standard library clears the signal mask of what it starts.
-    if signals.thread_block().is_err() {
-        return;
-    }
+    use signal_hook::consts::SIGHUP;
+    use signal_hook::consts::SIGINT;
+    use signal_hook::consts::SIGTERM;
+    // Handlers, not a blocked mask: a mask would be inherited by everything that is started here.
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
     std::thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
+        if let Some(signal) = signals.forever().next() {
             lock_groups(|groups| groups.iter().for_each(|g| end_group(Pid::from_raw(*g))));
-            std::process::exit(128 + signal as i32);
+            std::process::exit(128 + signal);
         }
     });
 }

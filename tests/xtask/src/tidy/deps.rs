@@ -41,6 +41,7 @@ const PROCESS: &[&str] = &[
     "daemon/tests/",
     "daemon/host/tests/",
     "daemon/store/tests/",
+    "daemon/store/examples/",
     "fs/tests/",
     "ctl/tests/",
 ];

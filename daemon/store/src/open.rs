@@ -30,3 +30,6 @@ fn open_zfs(root: &str) -> Result<Arc<dyn Store>, StoreError> {
     let kind = crate::StoreErrorKind::Unsupported(why.to_owned());
     Err(crate::rules::refuse("open", format!("zfs:{root}"), kind))
 }
+
+#[cfg(test)]
+mod tests;

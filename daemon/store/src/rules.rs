@@ -305,3 +305,6 @@ pub(crate) fn own_dataset() -> (BTreeMap<String, String>, UserProps) {
         BTreeMap::from([(MANAGED.to_owned(), "on".to_owned())]),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,10 @@ use super::failure::Failure;
 use crate::StoreError;
 use crate::StoreErrorKind;
 use crate::rules::refuse;
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use nix::fcntl::FlockArg;
 use std::fs::File;
-use std::fs::TryLockError;
 use std::io::Write;
 use std::path::Path;
 
@@ -24,14 +26,17 @@ impl LockFailure {
     }
 }
 
+/// The lock, held until it is dropped.
+pub(super) type Lock = Flock<File>;
+
 /// Takes the lock of the store. The kernel gives it back when the process ends, however it ends.
-pub(super) fn lock(dir: &Path) -> Result<File, LockFailure> {
+pub(super) fn lock(dir: &Path) -> Result<Lock, LockFailure> {
     let path = dir.join("lock");
     let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(|e| LockFailure::Io(Failure::at("open", &path)(e)))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+    let file = open.map_err(|e| LockFailure::Io(Failure::at("open", &path)(e)))?;
+    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => {
             let holder = std::fs::read_to_string(&path).unwrap_or_default();
             let who = match holder.trim() {
                 "" => "another process has it open".to_owned(),
@@ -39,9 +44,9 @@ pub(super) fn lock(dir: &Path) -> Result<File, LockFailure> {
             };
             return Err(LockFailure::HeldBy(who));
         }
-        Err(TryLockError::Error(e)) => return Err(LockFailure::Io(Failure::at("lock", &path)(e))),
-    }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Err((_, e)) => return Err(LockFailure::Io(Failure::at("lock", &path)(e))),
+    };
+    let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(|e| LockFailure::Io(Failure::at("write", &path)(e)))?;
-    Ok(file)
+    Ok(lock)
 }

@@ -47,13 +47,13 @@ use folders::Folders;
 use folders::Wanted;
 use history::History;
 use index::Index;
+use lock::Lock;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use plan::Fresh;
 use plan::Plan;
 use plan::Planned;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ pub struct EmbeddedStore {
     /// One change at a time.
     writer: Mutex<Writer>,
     /// Held for as long as the store is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 struct Writer {
@@ -115,7 +115,7 @@ impl EmbeddedStore {
         Ok(store)
     }
 
-    fn load(dir: PathBuf, steps: Steps, lock: File) -> Result<Self, Failure> {
+    fn load(dir: PathBuf, steps: Steps, lock: Lock) -> Result<Self, Failure> {
         let folders = Folders::open(&dir)?;
         let (catalog, changes) = Catalog::open(&dir, &steps)?;
         let history = History::of(changes);

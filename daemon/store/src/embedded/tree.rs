@@ -35,8 +35,8 @@ use std::path::PathBuf;
 
 /// Two descriptors a level: this stays well below the usual limit of 1024.
 const DEEPEST: usize = 256;
-/// So many files are synced one by one. More are cheaper with one sync of the filesystem, which on the other
-/// hand waits for what everybody else wrote.
+/// So many files are synced one by one. More are cheaper with one sync of the filesystem (which Linux can do),
+/// although that waits for what everybody else wrote too.
 const SYNCED_ONE_BY_ONE: u64 = 64;
 
 /// What a copy holds.
@@ -270,14 +270,8 @@ impl Copier {
         }
     }
 
-    #[cfg(target_os = "linux")]
     fn syncs_at_the_end(&self) -> bool {
-        self.copied.entries > SYNCED_ONE_BY_ONE
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn syncs_at_the_end(&self) -> bool {
-        false
+        cfg!(target_os = "linux") && self.copied.entries > SYNCED_ONE_BY_ONE
     }
 
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use crate::conformance;
 use crate::conformance::Fixture;
 use crate::conformance::run_all;
 use std::collections::BTreeMap;
+use std::fs::File;
 use tempfile::TempDir;
 
 struct EmbeddedFixture {

@@ -2,6 +2,7 @@
 //!
 //! Owns the text. `+` adds, `~` changes, `-` removes, and `!` destroys or replaces data.
 
+use crate::deploy::SIZES;
 use crate::observed::Observed;
 use crate::plan::Note;
 use crate::plan::Plan;
@@ -197,9 +198,17 @@ fn put_note(out: &mut String, note: &Note) {
     out.push('\n');
 }
 
+/// Sizes as people write them.
+fn readable(key: &str, value: &str) -> String {
+    match value.parse::<u64>() {
+        Ok(bytes) if SIZES.contains(&key) => zed_spec::render_size(bytes),
+        _ => value.to_owned(),
+    }
+}
+
 /// `key value, key value`.
 fn pairs(map: &BTreeMap<String, String>) -> String {
-    map.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
+    map.iter().map(|(key, value)| format!("{key} {}", readable(key, value))).collect::<Vec<_>>().join(", ")
 }
 
 fn seconds(time: std::time::Duration) -> String {
@@ -284,7 +293,7 @@ fn edit_line(change: &PropEdit, committed: bool, why: &str, observed: &Observed)
     }
     let old = |key: &str, user: bool| {
         let map = before.map(|dataset| if user { &dataset.user } else { &dataset.native });
-        map.and_then(|map| map.get(key)).map_or("-", String::as_str)
+        map.and_then(|map| map.get(key))
     };
     let shown =
         |key: &str| !committed || key.ends_with("version") || key.ends_with("held") || key == name::APP;
@@ -295,7 +304,13 @@ fn edit_line(change: &PropEdit, committed: bool, why: &str, observed: &Observed)
         .chain(user)
         .map(|(key, value, is_user)| {
             let short = key.strip_prefix(PREFIX).unwrap_or(key);
-            format!("{short} {} -> {}", old(key, is_user), value.as_deref().unwrap_or("-"))
+            match (old(key, is_user), value) {
+                (None, Some(new)) if is_user => format!("{short} {new}"),
+                (None, Some(new)) => format!("{short} inherited -> {}", readable(key, new)),
+                (Some(old), Some(new)) => format!("{short} {} -> {}", readable(key, old), readable(key, new)),
+                (Some(old), None) => format!("{short} {} -> none", readable(key, old)),
+                (None, None) => format!("{short} none"),
+            }
         })
         .collect();
     let what = match (parts.is_empty(), committed) {

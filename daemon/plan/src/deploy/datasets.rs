@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use zed_spec::DatasetPath;
 
 /// Native properties whose value is a number of bytes, 0 for none.
-const SIZES: [&str; 8] = [
+pub(crate) const SIZES: [&str; 8] = [
     "quota",
     "refquota",
     "reservation",

@@ -9,6 +9,7 @@ mod decide;
 mod group;
 mod select;
 
+pub(crate) use datasets::SIZES;
 pub(crate) use decide::missing_text;
 pub(crate) use decide::short;
 

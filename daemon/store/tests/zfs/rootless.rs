@@ -16,6 +16,7 @@ use zed_store::PropChange;
 use zed_store::Store;
 use zed_store::StoreErrorKind;
 use zed_store::TakeSnapshot;
+use zed_store::conformance::Fixture;
 use zed_store::zfs::ZfsStore;
 
 /// The line of docs/OPERATIONS.md, without the user and the dataset.
@@ -32,6 +33,11 @@ fn a_normal_user_with_delegation() {
     create(pool_store(&pool).as_ref(), "theirs", &[], &[]);
     zfs(&["create", "-o", "mountpoint=none", &pool.full("mine")]);
     zfs(&["allow", "-u", &USER.to_string(), PERMISSIONS, &pool.full("mine")]);
+    // Mounted by root; a normal user can neither unmount nor restore it.
+    let place = pool.mount_base().join("served");
+    let mountpoint = format!("mountpoint={}", place.display());
+    zfs(&["create", "-o", &mountpoint, &pool.full("mine/served")]);
+    zfs(&["snapshot", &pool.full("mine/served@one")]);
     // The test program may lie where only root can read.
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -97,6 +103,7 @@ fn as_a_normal_user() {
         store.snapshot(&set).unwrap();
     }
     let taken = store.snapshots(None).unwrap();
+    let taken: Vec<_> = taken.iter().filter(|s| s.id.dataset.as_str().starts_with("app")).collect();
     assert_eq!(taken.len(), 2);
     assert_eq!(taken[0].txg, taken[1].txg);
     assert!(taken.iter().zip(&set).all(|(taken, wanted)| taken.user == wanted.user), "{taken:?}");
@@ -108,5 +115,14 @@ fn as_a_normal_user() {
     store.reinstate(&path("zed/branches/logs"), &path("app/logs")).unwrap();
     store.destroy_branch(&path("zed/branches/app-1")).unwrap();
     store.destroy_snapshots(&[snap("app@one"), snap("app/logs@one")]).unwrap();
-    assert!(store.snapshots(None).unwrap().is_empty());
+    assert_eq!(store.snapshots(None).unwrap().len(), 1, "only the one that root took");
+
+    // What is mounted stays as it is.
+    let before = store.list().unwrap();
+    let mut request = back_to("served@one", "served-1");
+    request.dataset = path("served");
+    let error = store.restore(&request).unwrap_err();
+    assert!(matches!(error.kind, StoreErrorKind::Permission(_)), "{error}");
+    assert_eq!(store.list().unwrap(), before);
+    assert!(store.get(&path("served")).unwrap().unwrap().mounted);
 }

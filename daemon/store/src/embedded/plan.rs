@@ -320,8 +320,8 @@ fn lineage(
     let mut names = BTreeSet::new();
     match lineage.snapshots.iter().find(|s| !names.insert(s.name.as_str())) {
         Some(twice) => {
-            let id = SnapshotRef { dataset: from.dataset.clone(), name: twice.name.clone() };
-            Err(refuse("restore", id, StoreErrorKind::Exists))
+            let why = format!("the history of `{from}` would hold a snapshot `{}` twice", twice.name);
+            Err(rules::invalid("restore", dataset, why))
         }
         None => Ok(lineage),
     }

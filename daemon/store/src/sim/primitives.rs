@@ -3,7 +3,6 @@
 use super::state::SimDataset;
 use super::state::SimSnapshot;
 use super::state::State;
-use crate::SnapshotRef;
 use crate::StoreError;
 use crate::StoreErrorKind;
 use crate::UserProps;
@@ -111,8 +110,8 @@ impl State {
         let above = former.origin.replace(origin);
         let promoted = self.find("promote", clone)?;
         if let Some(both) = taken.iter().find(|t| promoted.snapshots.iter().any(|s| s.name == t.name)) {
-            let id = SnapshotRef { dataset: clone.clone(), name: both.name.clone() };
-            return Err(refuse("promote", id, StoreErrorKind::Exists));
+            let why = format!("its history would hold a snapshot `{}` twice", both.name);
+            return Err(rules::invalid("promote", clone, why));
         }
         promoted.snapshots.splice(0..0, taken);
         promoted.origin = above;

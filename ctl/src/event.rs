@@ -55,8 +55,6 @@ kinds! {
     PlanMade = "plan-made",
     /// a run begins to make the host match a spec
     DeployStarted = "deploy-started",
-    /// one step of a run was done
-    DeployStep = "deploy-step",
     /// the host matches the spec, probes included
     DeployConverged = "deploy-converged",
     /// a run failed; what was before is back
@@ -77,8 +75,6 @@ kinds! {
     NeedsOperator = "needs-operator",
     /// reality differs from the spec
     Drift = "drift",
-    /// drift was repaired
-    Healed = "healed",
     /// an app was started
     AppStarted = "app-started",
     /// an app was stopped on purpose
@@ -87,14 +83,8 @@ kinds! {
     AppExited = "app-exited",
     /// an app's process was started again after it ended
     AppRestarted = "app-restarted",
-    /// an app that runs was found at start and is watched again
+    /// an app that runs was found when zedd started
     AppAdopted = "app-adopted",
-    /// an app's probes pass
-    AppHealthy = "app-healthy",
-    /// an app's probes fail
-    AppUnhealthy = "app-unhealthy",
-    /// snapshots or branches that retention no longer keeps were destroyed
-    Pruned = "pruned",
     /// a verb was accepted
     VerbAccepted = "verb-accepted",
     /// a verb was refused

@@ -4,6 +4,7 @@
 
 use crate::engine::new_run;
 use crate::engine::now;
+use crate::events::About;
 use crate::events::Events;
 use crate::logging::LogLevelHandle;
 use crate::metrics::Metrics;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
+use zed_ctl::EventKind;
 use zed_ctl::FileKind;
 use zed_ctl::Verb;
 use zed_ctl::World;
@@ -211,10 +213,15 @@ impl Control for Daemon {
     fn submit(&self, caller: Caller, file: &VerbFile, verb: &str) -> Result<Option<Ticket>, CtlError> {
         let result = self.judge(caller, file, verb);
         self.metrics.verb(result.is_ok());
-        if let Err(error) = &result {
-            let text = format!("uid {}: `{verb}`: {error}", caller.uid);
-            self.events.emit(zed_ctl::EventKind::VerbRefused, crate::events::About::nothing(), &text);
-        }
+        let about = match file {
+            VerbFile::App(app) | VerbFile::Rollback(app) => About { app: app.clone(), ..About::nothing() },
+            VerbFile::Root | VerbFile::Host(_) => About::nothing(),
+        };
+        let (kind, text) = match &result {
+            Ok(_) => (EventKind::VerbAccepted, format!("uid {}: `{verb}`", caller.uid)),
+            Err(error) => (EventKind::VerbRefused, format!("uid {}: `{verb}`: {error}", caller.uid)),
+        };
+        self.events.emit(kind, about, &text);
         result
     }
 

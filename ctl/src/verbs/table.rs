@@ -1,7 +1,6 @@
 //! The table of verbs, and the texts made from it.
 
 use super::FileKind;
-use super::Verb;
 use super::printable;
 use crate::Code;
 use crate::CtlError;
@@ -34,6 +33,37 @@ pub(super) enum VerbId {
     Converge,
 }
 
+/// What has to be so for a verb to be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// A plan of that name; when it is carried out, a host as it was and a deploy that nobody else works on.
+    Plan,
+    /// A deploy of that name that nobody else works on.
+    Deploy,
+    /// The same when one is named.
+    OptionalDeploy,
+    /// An app that was deployed, and nobody else working on its deploy.
+    App,
+    /// The same, and a release as asked for.
+    Release,
+}
+
+impl Needs {
+    /// For the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Needs::Nothing => "nothing",
+            Needs::Plan => "the plan; an idle deploy; a host that has not moved since",
+            Needs::Deploy => "the deploy, idle",
+            Needs::OptionalDeploy => "the deploy that is named, idle",
+            Needs::App => "a deployed app, its deploy idle",
+            Needs::Release => "a deployed app, its deploy idle; such a release",
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerbSpec {
@@ -43,8 +73,8 @@ pub struct VerbSpec {
     pub arguments: &'static [Argument],
     /// The file it is written to.
     pub file: FileKind,
-    /// States of its object (app or deploy) in which it is accepted; any when empty.
-    pub states: &'static [&'static str],
+    /// What has to be so.
+    pub needs: Needs,
     /// What it can be refused with, besides `bad-argument` and `not-permitted`.
     pub refusals: &'static [Code],
     /// One line.
@@ -60,12 +90,6 @@ const fn optional(name: &'static str) -> Argument {
     Argument { name, required: false }
 }
 
-/// States in which nobody else works on an app and there is something to start or stop.
-const AT_REST: &[&str] = &["running", "completed", "stopped", "backoff", "failed", "gone"];
-/// The same, and what an operator has to put right first.
-const ANY_BUT_BUSY: &[&str] =
-    &["running", "completed", "stopped", "backoff", "failed", "gone", "declared", "needs-operator"];
-
 /// All verbs, in the order of the help text.
 pub const VERBS: &[VerbSpec] = &[
     VerbSpec {
@@ -73,8 +97,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "apply",
         arguments: &[required("PLAN")],
         file: FileKind::RootCtl,
-        states: &[],
-        refusals: &[Code::NotFound, Code::BadSpec, Code::Stale, Code::Busy, Code::Unsupported],
+        needs: Needs::Plan,
+        refusals: &[Code::NotFound, Code::Stale, Code::Busy, Code::Unsupported],
         help: "apply the plan of plan/PLAN.ron exactly as plan/PLAN.plan shows it; refused when the host has moved since",
     },
     VerbSpec {
@@ -82,7 +106,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "reload",
         arguments: &[],
         file: FileKind::RootCtl,
-        states: &[],
+        needs: Needs::Nothing,
         refusals: &[],
         help: "read all spec files again and converge",
     },
@@ -91,7 +115,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "retry",
         arguments: &[required("DEPLOY")],
         file: FileKind::RootCtl,
-        states: &["converged", "held", "drift", "failed", "needs-operator"],
+        needs: Needs::Deploy,
         refusals: &[Code::NotFound, Code::Busy],
         help: "try a failed deploy again",
     },
@@ -100,7 +124,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "release",
         arguments: &[required("DEPLOY")],
         file: FileKind::RootCtl,
-        states: &[],
+        needs: Needs::Deploy,
         refusals: &[Code::NotFound, Code::Busy],
         help: "end the hold of a rollback on all apps of a deploy: it converges to its spec again",
     },
@@ -109,7 +133,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "heal",
         arguments: &[optional("DEPLOY")],
         file: FileKind::RootCtl,
-        states: &[],
+        needs: Needs::OptionalDeploy,
         refusals: &[Code::NotFound, Code::Busy],
         help: "repair drift of one deploy, or of all",
     },
@@ -118,7 +142,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "log",
         arguments: &[required("LEVEL")],
         file: FileKind::RootCtl,
-        states: &[],
+        needs: Needs::Nothing,
         refusals: &[],
         help: "set the level of the daemon's log: error, warn, info, debug or trace",
     },
@@ -127,8 +151,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "start",
         arguments: &[],
         file: FileKind::AppCtl,
-        states: AT_REST,
-        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        needs: Needs::App,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "start the app; nothing happens when it runs",
     },
     VerbSpec {
@@ -136,8 +160,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "stop",
         arguments: &[],
         file: FileKind::AppCtl,
-        states: AT_REST,
-        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        needs: Needs::App,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "stop the app; it stays stopped until it is started or its spec is saved again",
     },
     VerbSpec {
@@ -145,8 +169,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "restart",
         arguments: &[],
         file: FileKind::AppCtl,
-        states: AT_REST,
-        refusals: &[Code::Busy, Code::NotFound, Code::NeedsOperator],
+        needs: Needs::App,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "stop the app and start it",
     },
     VerbSpec {
@@ -154,7 +178,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "release",
         arguments: &[],
         file: FileKind::AppCtl,
-        states: &[],
+        needs: Needs::App,
         refusals: &[Code::NotFound, Code::Busy],
         help: "end the hold of a rollback: the app converges to its spec again",
     },
@@ -163,7 +187,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "retry",
         arguments: &[],
         file: FileKind::AppCtl,
-        states: ANY_BUT_BUSY,
+        needs: Needs::App,
         refusals: &[Code::NotFound, Code::Busy],
         help: "try the app's failed deploy again",
     },
@@ -172,8 +196,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "@latest",
         arguments: &[],
         file: FileKind::AppRollback,
-        states: AT_REST,
-        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        needs: Needs::Release,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "data and state of the newest release before the running one",
     },
     VerbSpec {
@@ -181,8 +205,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "VERSION",
         arguments: &[],
         file: FileKind::AppRollback,
-        states: AT_REST,
-        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        needs: Needs::Release,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "data and state of the newest release with this version",
     },
     VerbSpec {
@@ -190,8 +214,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "@SNAPSHOT",
         arguments: &[],
         file: FileKind::AppRollback,
-        states: AT_REST,
-        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        needs: Needs::Release,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "data and state of the release in this snapshot",
     },
     VerbSpec {
@@ -199,8 +223,8 @@ pub const VERBS: &[VerbSpec] = &[
         name: "undo",
         arguments: &[],
         file: FileKind::AppRollback,
-        states: AT_REST,
-        refusals: &[Code::NotFound, Code::Busy, Code::NeedsOperator, Code::NoSpace],
+        needs: Needs::Release,
+        refusals: &[Code::NotFound, Code::Busy],
         help: "take the last rollback back",
     },
     VerbSpec {
@@ -208,7 +232,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "converge",
         arguments: &[],
         file: FileKind::HostCtl,
-        states: &[],
+        needs: Needs::Nothing,
         refusals: &[],
         help: "look at everything now, without waiting for the timer",
     },
@@ -217,7 +241,7 @@ pub const VERBS: &[VerbSpec] = &[
         name: "heal",
         arguments: &[],
         file: FileKind::HostCtl,
-        states: &[],
+        needs: Needs::Nothing,
         refusals: &[],
         help: "repair drift of everything on this host",
     },
@@ -259,56 +283,6 @@ impl VerbSpec {
             });
             form
         })
-    }
-
-    /// Refuses when the object (`app hello`) is in a state in which the verb makes no sense.
-    ///
-    /// # Errors
-    /// [`Code::Busy`] when another operation works on it, [`Code::NeedsOperator`] when somebody has to put
-    /// something right first, [`Code::NotFound`] when there is nothing yet that the verb could act on.
-    pub fn check_state(&self, object: &str, state: &str) -> Result<(), CtlError> {
-        if self.states.is_empty() || self.states.contains(&state) {
-            return Ok(());
-        }
-        let (code, cause) = match state {
-            "deploying" | "rolling-back" | "converging" | "accepted" | "removing" => {
-                (Code::Busy, format!("{object} is {state}"))
-            }
-            "needs-operator" => (Code::NeedsOperator, format!("{object} needs an operator")),
-            "rejected" => (Code::BadSpec, format!("the spec of {object} is rejected")),
-            _ => (Code::NotFound, format!("{object} is {state}: nothing of it was deployed yet")),
-        };
-        Err(CtlError::new(code, format!("`{}` is refused: {cause}", self.name)))
-    }
-}
-
-impl Verb {
-    /// Its row in the table. Rows of one verb in several files differ in nothing but the file.
-    fn id(&self) -> VerbId {
-        match self {
-            Verb::Apply { .. } => VerbId::Apply,
-            Verb::Reload => VerbId::Reload,
-            Verb::RetryDeploy { .. } => VerbId::RetryDeploy,
-            Verb::ReleaseDeploy { .. } => VerbId::ReleaseDeploy,
-            Verb::Heal { .. } => VerbId::Heal,
-            Verb::Log { .. } => VerbId::Log,
-            Verb::Start => VerbId::Start,
-            Verb::Stop => VerbId::Stop,
-            Verb::Restart => VerbId::Restart,
-            Verb::Release => VerbId::Release,
-            Verb::Retry => VerbId::Retry,
-            Verb::Rollback(_) => VerbId::Rollback,
-            Verb::Converge => VerbId::Converge,
-        }
-    }
-
-    /// Refuses when the object (`app hello`, state as in its status) is in a state in which the verb makes no
-    /// sense, by the table.
-    ///
-    /// # Errors
-    /// As [`VerbSpec::check_state`].
-    pub fn check_state(&self, object: &str, state: &str) -> Result<(), CtlError> {
-        VERBS.iter().filter(|spec| spec.id == self.id()).try_for_each(|spec| spec.check_state(object, state))
     }
 }
 
@@ -364,19 +338,23 @@ pub fn verbs_markdown() -> String {
     let mut text = String::new();
     for kind in FileKind::ALL {
         let _ = writeln!(text, "### `{}`\n", kind.path());
-        text.push_str("| verb | what it does | accepted when its object is | refused with |\n");
+        text.push_str("| verb | what it does | needs | refused with |\n");
         text.push_str("|---|---|---|---|\n");
         for spec in verbs_of(kind) {
-            let states =
-                if spec.states.is_empty() { "in any state".to_owned() } else { spec.states.join(", ") };
             let mut errnos: Vec<&str> = vec!["EINVAL", "EPERM"];
             for code in spec.refusals {
                 if !errnos.contains(&code.errno().name()) {
                     errnos.push(code.errno().name());
                 }
             }
-            let _ =
-                writeln!(text, "| `{}` | {} | {states} | {} |", spec.form(), spec.help, errnos.join(", "));
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {} |",
+                spec.form(),
+                spec.help,
+                spec.needs.as_str(),
+                errnos.join(", ")
+            );
         }
         text.push('\n');
     }

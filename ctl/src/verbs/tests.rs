@@ -136,21 +136,6 @@ fn one_write_is_one_verb_a_line() {
 }
 
 #[test]
-fn a_state_in_which_a_verb_makes_no_sense_refuses_it() {
-    let spec = verbs_of(FileKind::AppCtl).find(|spec| spec.name == "start").unwrap();
-    assert_eq!(Verb::Start.check_state("app hello", "stopped"), Ok(()));
-    assert_eq!(Verb::Release.check_state("app hello", "deploying"), Ok(()));
-    for (state, code) in
-        [("deploying", Code::Busy), ("needs-operator", Code::NeedsOperator), ("declared", Code::NotFound)]
-    {
-        let error = Verb::Start.check_state("app hello", state).unwrap_err();
-        assert_eq!(error.code, code, "{state}");
-        assert!(error.message.contains("app hello"), "{error}");
-        assert!(spec.refusals.contains(&code), "{code:?} is missing in the table");
-    }
-}
-
-#[test]
 fn the_help_text_has_every_verb() {
     let help = help_text();
     for spec in VERBS {

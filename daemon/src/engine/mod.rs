@@ -82,6 +82,9 @@ pub struct Engine {
     releases_grew: bool,
     /// Commands that end when their deploy comes to rest.
     waiting: BTreeMap<DeployName, Vec<Ticket>>,
+    /// Commands that changed what a look sees: they wait for their deploy from the next pass on, because the
+    /// look of their own was taken before.
+    waiting_next: Vec<(DeployName, Ticket)>,
     /// Commands that end with the present pass.
     after_pass: Vec<Ticket>,
     ends: mpsc::Receiver<JobEnd>,
@@ -113,6 +116,7 @@ impl Engine {
             releases_stale: true,
             releases_grew: false,
             waiting: BTreeMap::new(),
+            waiting_next: Vec::new(),
             after_pass: Vec::new(),
             ends,
             end,
@@ -156,6 +160,9 @@ impl Engine {
         };
         self.forget_releases(&look);
         self.tell_known(&look);
+        for (deploy, ticket) in std::mem::take(&mut self.waiting_next) {
+            self.waiting.entry(deploy).or_default().push(ticket);
+        }
         self.handle(&inbox.requests, &look);
         let changed = self.converge(&look);
         self.publish(&look);

@@ -205,7 +205,7 @@ impl Engine {
         state.heal = true;
         state.state = "accepted";
         self.parts.shared.unsettle(deploy.as_str());
-        self.waiting.entry(deploy.clone()).or_default().push(ticket);
+        self.waiting_next.push((deploy.clone(), ticket));
         // What was changed a moment ago is seen by the next pass, not by this one's look.
         self.parts.shared.wake();
     }

@@ -5,6 +5,7 @@
 use super::DeployState;
 use super::Engine;
 use super::now;
+use crate::events::About;
 use crate::observe::Look;
 use crate::shared::Busy;
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use zed_ctl::AppView;
 use zed_ctl::DatasetView;
 use zed_ctl::DeployView;
+use zed_ctl::EventKind;
 use zed_ctl::HostView;
 use zed_ctl::ReleaseView;
 use zed_ctl::World;
@@ -70,7 +72,22 @@ impl Engine {
             datasets,
         };
         if differs(&before, &world) {
+            self.tell_changes(&before, &world);
             self.parts.shared.publish(world);
+        }
+    }
+
+    /// What apps did by themselves since the world before.
+    fn tell_changes(&self, before: &World, after: &World) {
+        let nothing = Arc::default();
+        for (name, app) in after.apps.iter() {
+            let old = before.apps.get(name).unwrap_or(&nothing);
+            if Arc::ptr_eq(old, app) {
+                continue;
+            }
+            if let Some((kind, text)) = own_change(before.version == 0, old, app) {
+                self.emit(kind, About::app(&app.deploy, name), &text);
+            }
         }
     }
 
@@ -370,6 +387,21 @@ fn first_line(deploy: &DeployView) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
+/// What an app did that nobody asked for: it was found running, it ended, or it was started again after that.
+fn own_change(first: bool, old: &AppView, new: &AppView) -> Option<(EventKind, String)> {
+    if first {
+        let found = new.state == "running" && new.pid != 0;
+        return found
+            .then(|| (EventKind::AppAdopted, format!("{} runs as process {}", new.version, new.pid)));
+    }
+    if new.restarts > old.restarts {
+        return Some((EventKind::AppRestarted, format!("{}; restart {}", new.last_exit, new.restarts)));
+    }
+    let ended = matches!(new.state.as_str(), "backoff" | "failed" | "completed" | "gone");
+    let text = || if new.last_exit.is_empty() { new.state.clone() } else { new.last_exit.clone() };
+    (old.state == "running" && ended).then(|| (EventKind::AppExited, text()))
+}
+
 /// True when a reader would see a difference. Free space moves all the time and is no change by itself.
 fn differs(before: &World, after: &World) -> bool {
     let mut host = (*after.host).clone();
@@ -380,4 +412,37 @@ fn differs(before: &World, after: &World) -> bool {
         || before.deploys != after.deploys
         || before.plans != after.plans
         || !Arc::ptr_eq(&before.datasets, &after.datasets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_apps_do_by_themselves_is_told() {
+        let app = |state: &str, pid: u32, restarts: u32| AppView {
+            version: "1.0.0".to_owned(),
+            state: state.to_owned(),
+            pid,
+            restarts,
+            last_exit: if restarts > 0 || pid == 0 { "exit 1".to_owned() } else { String::new() },
+            ..AppView::default()
+        };
+        let running = app("running", 7, 0);
+        let restarted = "exit 1; restart 1";
+        for (first, old, new, told) in [
+            (true, AppView::default(), &running, Some((EventKind::AppAdopted, "1.0.0 runs as process 7"))),
+            (true, AppView::default(), &app("stopped", 0, 0), None),
+            (false, AppView::default(), &running, None),
+            (false, running.clone(), &app("running", 8, 1), Some((EventKind::AppRestarted, restarted))),
+            (false, running.clone(), &app("failed", 0, 0), Some((EventKind::AppExited, "exit 1"))),
+            (false, running.clone(), &app("gone", 0, 0), Some((EventKind::AppExited, "exit 1"))),
+            (false, running.clone(), &app("stopped", 0, 0), None),
+            (false, running.clone(), &app("deploying", 7, 0), None),
+            (false, app("running", 8, 1), &running, None),
+        ] {
+            let told = told.map(|(kind, text)| (kind, text.to_owned()));
+            assert_eq!(own_change(first, &old, new), told, "{} -> {}", old.state, new.state);
+        }
+    }
 }

@@ -40,7 +40,9 @@ pub fn import(
     let mut datasets = BTreeMap::new();
     for dataset in look.datasets.iter() {
         let own = dataset.path.as_str().split('/').next() == Some(OWN_DATASET);
-        if !own && !declared.contains(&dataset.path) && belongs(dataset) {
+        // Made only because a child was declared: declaring it would be a change.
+        let container = dataset.user.get("com.zed:role").is_some_and(|role| role == "container");
+        if !own && !container && !declared.contains(&dataset.path) && belongs(dataset) {
             datasets.insert(dataset.path.clone(), imported(&dataset.native)?);
         }
     }

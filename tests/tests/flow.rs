@@ -152,7 +152,7 @@ fn killed_at_any_moment_the_app_answers_and_the_state_is_one_of_two() {
         zed.eventually(&format!("curl -sSf 127.0.0.1:{port}/version.txt"));
         zed.assert_version("hello", port, &new);
         assert_eq!(zed.ok("ls $M/apps"), "hello");
-        let running = zed.ok(&format!("pgrep -fc 'http.server {port}' || true"));
+        let running = zed.ok(&format!("pgrep -fc '[h]ttp.server {port}' || true"));
         assert_eq!(running, "1", "exactly one instance runs after kill {moment}");
     }
 }
@@ -223,7 +223,7 @@ fn a_probe_that_fails_rolls_back_and_keeps_the_evidence() {
     let mountpoint = zed.key("apps/hello/status", "mountpoint");
     zed.ok(&format!("echo precious > {mountpoint}/data"));
     let spoiled = "sed -i -e 's/1.0.0/2.0.0/' -e 's/echo $ZED_VERSION > version.txt/echo spoiled > data/' \
-                   -e 's#/version.txt\")\\]#/missing\")], attempts: 3, interval: \"100ms\"#' $M/deploy/hello.ron";
+                   -e 's#/version.txt\")\\]#/missing\")], attempts: 40, interval: \"200ms\"#' $M/deploy/hello.ron";
     zed.ok(spoiled);
     let said = zed.fails("sync $M/deploy/hello.ron");
     assert!(said.contains("Input/output error"), "{said}");

@@ -45,6 +45,7 @@ fn every_bad_example_says_what_its_first_line_expects() {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         let stem = name.trim_end_matches(".ron");
         zed.sh(&format!("cp {} $M/deploy/{name}", path.display()));
+        zed.sh(&format!("cat $M/deploy/{stem}.wait"));
         let errors = zed.ok(&format!("cat $M/deploy/{stem}.errors"));
         for word in expect.split(' ') {
             assert!(errors.contains(word), "{name}: `{word}` is not in\n{errors}");
@@ -202,7 +203,11 @@ fn drift_is_reported_and_healed_when_asked() {
     zed.ok("echo converge > $M/hosts/testhost/ctl");
     zed.eventually("! grep -qx 'drift -' $M/apps/hello/status");
     assert_eq!(zed.key("deploy/hello.status", "state"), "drift");
-    assert_ne!(zed.ok("cat $M/deploy/hello.plan"), "", "the plan says how it would be repaired");
+    let verdict = zed.key("deploy/hello.status", "verdict");
+    assert!(
+        verdict.contains("heal") || verdict.contains("Heal"),
+        "the verdict says what repairs it: {verdict}"
+    );
     zed.ok("echo heal hello > $M/ctl");
     zed.eventually(&format!("curl -sSf 127.0.0.1:{port}/version.txt"));
     zed.eventually("grep -qx 'drift -' $M/apps/hello/status");

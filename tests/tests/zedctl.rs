@@ -88,16 +88,42 @@ fn the_store_alone_is_enough_to_be_rescued() {
 
 #[test]
 fn what_is_imported_needs_no_change() {
-    let (zed, _) = deployed();
+    let mut zed = Zed::stopped();
+    let state = zed.dir().join("state").to_string_lossy().into_owned();
+    zed = zed.with_args(&["--state", &state]);
+    zed.launch();
+    let port = free_port();
+    zed.write_hello("1.0.0", port);
+    zed.ok("cp hello.ron $M/deploy/ && sync $M/deploy/hello.ron");
+    zed.signal(nix::sys::signal::Signal::SIGTERM);
+    // The spec is lost, and what was known of it; what it made is still there.
+    zed.ok("rm state/deploy/hello.ron state/deploys/hello.json");
+    zed.launch();
+    assert_eq!(zed.ok("ls $M/deploy"), "");
     zed.ok("zedctl --mount $M import > imported.ron");
     zed.ok("cp imported.ron $M/plan/hello.ron");
     zed.eventually("test -e $M/plan/hello.plan");
     assert_eq!(zed.ok("cat $M/plan/hello.plan"), "", "{}", zed.ok("cat imported.ron"));
+    let pid = zed.key("apps/hello/status", "pid");
+    zed.ok("cp imported.ron $M/deploy/hello.ron && sync $M/deploy/hello.ron");
+    assert_eq!(zed.key("apps/hello/status", "pid"), pid, "the app is not disturbed");
+    zed.assert_version("hello", port, "1.0.0");
 }
 
 #[test]
 fn a_bug_report_holds_what_is_needed_and_no_secret() {
-    let (zed, _) = deployed();
-    let said = zed.ok("zedctl --mount $M bugreport; ls");
-    assert!(!said.is_empty());
+    let zed = Zed::start();
+    let port = free_port();
+    let spec = zed.write_hello("1.0.0", port);
+    let text = std::fs::read_to_string(&spec).expect("the spec is read");
+    let text = text.replace("env: {", "env: {\"PASSWORD\": \"correct-horse-battery\", ");
+    std::fs::write(&spec, text).expect("the spec is written");
+    zed.ok("cp hello.ron $M/deploy/ && sync $M/deploy/hello.ron");
+    zed.ok(
+        "zedctl --mount $M bugreport -o report.tar.gz && mkdir report && tar -xzf report.tar.gz -C report",
+    );
+    for part in ["apps/hello", "events", "about"] {
+        assert_ne!(zed.ok(&format!("find report -path '*{part}*' | head -1")), "", "{part} is not in it");
+    }
+    assert_eq!(zed.ok("grep -rl correct-horse-battery report || true"), "");
 }

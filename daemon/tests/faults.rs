@@ -69,6 +69,15 @@ impl Ground for Embedded {
         }
     }
     fn on_start(&self) -> OnStart {
+        Self::write_trace()
+    }
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join("ds/apps/a/@data").join(name)).unwrap_or_default()
+    }
+}
+
+impl Embedded {
+    fn write_trace() -> OnStart {
         Arc::new(|start| {
             let log = start.directory.join("log");
             let mut text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -77,8 +86,51 @@ impl Ground for Embedded {
             std::fs::write(log, text).unwrap();
         })
     }
+}
+
+/// A dataset of the pool that `ZED_TEST_POOL` names, gone when the test ends.
+#[cfg(feature = "zfs")]
+struct Zfs(String);
+
+#[cfg(feature = "zfs")]
+impl Zfs {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let pool = std::env::var("ZED_TEST_POOL").unwrap();
+        let root = format!("{pool}/f{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
+        Self::command(&["create", &root]);
+        Self(root)
+    }
+
+    fn command(arguments: &[&str]) -> String {
+        #[expect(clippy::disallowed_methods, reason = "the test looks at ZFS with its own program")]
+        let output = std::process::Command::new("zfs").args(arguments).output().unwrap();
+        assert!(output.status.success(), "zfs {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[cfg(feature = "zfs")]
+impl Ground for Zfs {
+    fn open(&mut self) -> Arc<dyn Store> {
+        zed_store::open(&format!("zfs:{}", self.0)).unwrap()
+    }
+    fn on_start(&self) -> OnStart {
+        Embedded::write_trace()
+    }
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.path().join("ds/apps/a/@data").join(name)).unwrap_or_default()
+        let dataset = format!("{}/apps/a", self.0);
+        let mountpoint = Self::command(&["get", "-H", "-o", "value", "mountpoint", &dataset]);
+        std::fs::read_to_string(Path::new(mountpoint.trim()).join(name)).unwrap_or_default()
+    }
+}
+
+#[cfg(feature = "zfs")]
+impl Drop for Zfs {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            Self::command(&["destroy", "-R", "-f", &self.0]);
+        }
     }
 }
 
@@ -188,6 +240,13 @@ fn at_every_point(
 /// Makes a fresh store.
 type NewGround = Box<dyn Fn() -> Box<dyn Ground>>;
 
+/// With ZFS this is the ZFS tier, which needs a pool; without, the stores that need nothing.
+#[cfg(feature = "zfs")]
+fn grounds() -> Vec<(&'static str, NewGround)> {
+    vec![("zfs", Box::new(|| Box::new(Zfs::new())))]
+}
+
+#[cfg(not(feature = "zfs"))]
 fn grounds() -> Vec<(&'static str, NewGround)> {
     vec![
         ("sim", Box::new(|| Box::new(Sim(SimStore::new())))),

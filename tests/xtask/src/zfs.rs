@@ -135,6 +135,8 @@ pub fn build_env() -> Result<Vec<(String, String)>, String> {
 fn test(place: &Place, args: &[String]) -> Result<u8, String> {
     let store = ["test", "--package", "zed-store", "--features", "zfs", "--test", "zfs", "--"];
     let ended = place.cargo()?.args(store).args(args).run()?;
+    let daemon = ["test", "--package", "zedd", "--features", "zfs", "--test", "faults", "--"];
+    let ended = if ended.ok() { place.cargo()?.args(daemon).args(args).run()? } else { ended };
     code(&ended)
 }
 

@@ -2,17 +2,17 @@
 //! space are not in it, because a plan does not change with them.
 
 use crate::naming::branch_stem;
-use crate::observed::Observed;
+use crate::observed::ObservedDataset;
+use crate::observed::ObservedSnapshot;
 use crate::observed::ProcessStatus;
 use crate::release::hex;
 use crate::world::World;
 use sha2::Digest;
 use sha2::Sha256;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
-use zed_spec::DeployName;
 
 /// A hash that is fed with texts, each with its length, through one buffer.
 struct Feed {
@@ -42,13 +42,18 @@ impl Feed {
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn dataset(&mut self, observed: &Observed, path: &DatasetPath) {
+    fn dataset(
+        &mut self,
+        path: &DatasetPath,
+        found: Option<&ObservedDataset>,
+        snapshots: Option<&Vec<ObservedSnapshot>>,
+    ) {
         self.text(path.as_str());
-        let Some(dataset) = observed.datasets.get(path) else { return self.text("absent") };
+        let Some(dataset) = found else { return self.text("absent") };
         self.number(u64::from(dataset.mounted) + 2 * u64::from(dataset.mountpoint.is_some()));
         self.map(&dataset.native);
         self.map(&dataset.user);
-        for snapshot in observed.snapshots.get(path).into_iter().flatten() {
+        for snapshot in snapshots.into_iter().flatten() {
             self.text(&snapshot.name);
             self.number(snapshot.txg);
             self.number(snapshot.clones.len() as u64);
@@ -57,15 +62,40 @@ impl Feed {
     }
 }
 
-/// Hashes what is relevant to a deploy: the datasets it wants, those it has, their branches, their apps'
-/// processes, and the values that its spec reads.
+/// Looks keys up in a sorted map, in their order: a walk instead of a search for each.
+pub(crate) struct Walk<'a, V> {
+    rest: std::iter::Peekable<std::collections::btree_map::Iter<'a, DatasetPath, V>>,
+}
+
+impl<'a, V> Walk<'a, V> {
+    pub(crate) fn new(map: &'a BTreeMap<DatasetPath, V>) -> Self {
+        Self { rest: map.iter().peekable() }
+    }
+
+    /// The value of a key that is greater than all those asked for before.
+    pub(crate) fn get(&mut self, key: &DatasetPath) -> Option<&'a V> {
+        loop {
+            let (other, value) = self.rest.peek()?;
+            match (*other).cmp(key) {
+                Ordering::Less => {
+                    self.rest.next();
+                }
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => return None,
+            }
+        }
+    }
+}
+
+/// Hashes what is relevant to a deploy: the datasets it wants and those it has (both sorted), their branches, its
+/// apps' processes, and the values that its spec reads.
 pub(crate) fn based_on<'p>(
-    observed: &'p Observed,
-    deploy: &DeployName,
-    wanted: impl Iterator<Item = &'p DatasetPath>,
-    apps: impl Iterator<Item = &'p AppName>,
     world: &World<'p>,
+    wanted: impl Iterator<Item = (&'p DatasetPath, Option<&'p ObservedDataset>)>,
+    released: &[&'p DatasetPath],
+    apps: impl Iterator<Item = &'p AppName>,
 ) -> String {
+    let observed = world.observed;
     let mut feed = Feed { hash: Sha256::new(), buffer: Vec::with_capacity(32_768) };
     feed.text("zed based on 1");
     feed.text(observed.host.as_ref().map_or("", |host| host.as_str()));
@@ -76,15 +106,14 @@ pub(crate) fn based_on<'p>(
     for runtime in &observed.runtimes {
         feed.text(runtime);
     }
-    let stamped = world.by_deploy.get(deploy.as_str()).into_iter().flatten().copied();
-    let datasets: BTreeSet<&DatasetPath> = wanted.chain(stamped).collect();
-    for path in datasets {
-        feed.dataset(observed, path);
-        if !world.branches.is_empty() {
-            for branch in world.branches.get(branch_stem(path).as_str()).into_iter().flatten() {
-                feed.dataset(observed, branch);
-            }
-        }
+    let mut snapshots = Walk::new(&observed.snapshots);
+    for (path, found) in wanted {
+        feed.dataset(path, found, snapshots.get(path));
+        feed_branches(&mut feed, world, path);
+    }
+    for path in released {
+        feed.dataset(path, observed.datasets.get(*path), observed.snapshots.get(*path));
+        feed_branches(&mut feed, world, path);
     }
     for app in apps {
         let Some(process) = observed.processes.get(app) else { continue };
@@ -95,6 +124,15 @@ pub(crate) fn based_on<'p>(
     let Feed { mut hash, buffer } = feed;
     hash.update(&buffer);
     hex(&hash.finalize())
+}
+
+fn feed_branches(feed: &mut Feed, world: &World<'_>, dataset: &DatasetPath) {
+    if world.branches.is_empty() {
+        return;
+    }
+    for branch in world.branches.get(branch_stem(dataset).as_str()).into_iter().flatten() {
+        feed.dataset(branch, world.observed.datasets.get(*branch), world.observed.snapshots.get(*branch));
+    }
 }
 
 /// The part of a process's state that a plan depends on.

@@ -8,6 +8,7 @@ use crate::plan::RunId;
 use crate::plan::Severity;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
@@ -164,7 +165,7 @@ pub struct Stamps {
 /// Reads the stamps of a dataset or of a snapshot; `object` names it in notes (`dataset apps/hello`).
 pub fn parse_stamps(object: &dyn fmt::Display, user: &BTreeMap<String, String>) -> Stamps {
     let mut stamps = Stamps::default();
-    if let Some(text) = user.get(name::SCHEMA) {
+    if let Some(text) = user.get(name::SCHEMA).filter(|text| text.parse() != Ok(SCHEMA)) {
         match text.parse::<u32>() {
             Ok(found) if found > SCHEMA => {
                 stamps.notes.push(Note {
@@ -181,6 +182,11 @@ pub fn parse_stamps(object: &dyn fmt::Display, user: &BTreeMap<String, String>) 
             Err(_) => odd(&mut stamps.notes, object, name::SCHEMA, text, "a number"),
         }
     }
+    // Most datasets carry no stamp at all: one look tells.
+    let stamped = user.range::<str, _>((Bound::Included(name::APP), Bound::Unbounded)).next();
+    if stamped.is_none_or(|(key, _)| !key.starts_with(name::APP)) {
+        return stamps;
+    }
     // A data dataset's snapshots say whose data it is, which is not a release of their own.
     if user.contains_key(name::SPEC)
         && let Some(app) = user.get(name::APP)
@@ -191,8 +197,7 @@ pub fn parse_stamps(object: &dyn fmt::Display, user: &BTreeMap<String, String>) 
         }
     }
     let mut last = "";
-    for key in user.range::<str, _>((std::ops::Bound::Included(name::OTHER_APP), std::ops::Bound::Unbounded))
-    {
+    for key in user.range::<str, _>((Bound::Included(name::OTHER_APP), Bound::Unbounded)) {
         let Some(rest) = key.0.strip_prefix(name::OTHER_APP) else { break };
         let app = rest.split('.').next().unwrap_or(rest);
         if app == last {

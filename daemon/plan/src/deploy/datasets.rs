@@ -5,6 +5,7 @@ use super::Deploy;
 use super::select::WantedDataset;
 use super::select::note;
 use crate::naming::branch_path;
+use crate::observed::ObservedDataset;
 use crate::plan::PlannedStep;
 use crate::plan::PropEdit;
 use crate::plan::Severity;
@@ -63,6 +64,25 @@ fn native_of(wanted: &WantedDataset<'_>) -> BTreeMap<String, String> {
     native
 }
 
+/// True when a dataset has all that the spec asks for. Says so without building the properties, because that
+/// is the case for nearly all datasets of nearly all plans.
+fn as_declared(wanted: &WantedDataset<'_>, found: &ObservedDataset) -> bool {
+    let Some(dataset) = wanted.declared else { return true };
+    let zed_spec::Dataset { compression, quota, recordsize, mountpoint, atime, on: _, properties } = dataset;
+    let text = |key: &str, value: Option<&str>| {
+        value.is_none_or(|value| found.native.get(key).is_some_and(|present| present == value))
+    };
+    let number = |key: &str, value: Option<u64>| {
+        value.is_none_or(|value| found.native.get(key).is_some_and(|present| present.parse() == Ok(value)))
+    };
+    properties.is_empty()
+        && text("compression", compression.as_deref())
+        && number("quota", *quota)
+        && number("recordsize", *recordsize)
+        && text("mountpoint", mountpoint.as_deref())
+        && text("atime", atime.map(|on| if on { "on" } else { "off" }))
+}
+
 /// Changes of a unit's datasets, before they become steps.
 #[derive(Default)]
 pub(super) struct DatasetChanges<'a> {
@@ -99,7 +119,7 @@ impl<'a> Deploy<'a> {
         let mut drifted = Vec::new();
         for (path, wanted) in &self.wanted {
             let owner = wanted.users.first().map(|user| components[*user]);
-            let Some(found) = self.world.observed.datasets.get(*path) else {
+            let Some(found) = wanted.found else {
                 absent.insert(path, owner);
                 continue;
             };
@@ -169,9 +189,9 @@ impl<'a> Deploy<'a> {
 
     /// What has to change on a dataset that is there.
     fn edit(&self, path: &DatasetPath, wanted: &WantedDataset<'_>) -> Option<(PropEdit, PropEdit, String)> {
-        let found = self.world.observed.datasets.get(path)?;
+        let found = wanted.found?;
         let mut native = BTreeMap::new();
-        if wanted.declared.is_some() {
+        if !as_declared(wanted, found) {
             native = native_of(wanted);
             native.retain(|key, value| match found.native.get(key) {
                 Some(present) => present != value,
@@ -261,8 +281,21 @@ impl<'a> Deploy<'a> {
             .filter_map(|node| node.located)
             .map(|found| found.dataset)
             .collect();
+        let mut released = self.no_longer_declared();
+        released.retain(|path| !occupied.contains(path));
+        released
+    }
+
+    /// Datasets of this deploy that the spec no longer has: two sorted lists, one walk.
+    pub(super) fn no_longer_declared(&self) -> Vec<&'a DatasetPath> {
         let stamped = self.world.by_deploy.get(self.spec.name.as_str()).into_iter().flatten().copied();
-        stamped.filter(|path| !self.wanted.contains_key(*path) && !occupied.contains(path)).collect()
+        let mut declared = self.wanted.keys().copied().peekable();
+        stamped
+            .filter(|path| {
+                while declared.next_if(|other| other < path).is_some() {}
+                declared.peek() != Some(path)
+            })
+            .collect()
     }
 }
 

@@ -97,9 +97,9 @@ pub fn plan_deploy(input: &PlanInput<'_>) -> Plan {
     for (index, node) in nodes.iter().enumerate() {
         let Some(app) = node.app else { continue };
         for path in &app.data {
-            select::entry(&mut wanted, spec, path).users.push(index);
+            select::entry(&mut wanted, spec, input.observed, path).users.push(index);
         }
-        let home = select::entry(&mut wanted, spec, &app.dataset);
+        let home = select::entry(&mut wanted, spec, input.observed, &app.dataset);
         home.role = Role::App;
         home.users.push(index);
     }
@@ -126,7 +126,8 @@ fn plan<'a>(
     deploy.decide();
     let units = deploy.build();
     let apps = deploy.nodes.iter().map(|node| node.name);
-    let based_on = based_on(input.observed, &declared.spec.name, deploy.wanted.keys().copied(), apps, world);
+    let datasets = deploy.wanted.iter().map(|(path, wanted)| (*path, wanted.found));
+    let based_on = based_on(world, datasets, &deploy.no_longer_declared(), apps);
     Plan {
         format: PLAN_FORMAT,
         run: input.run.clone(),

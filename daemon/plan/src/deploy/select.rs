@@ -1,8 +1,10 @@
 //! What a spec wants on this host: which datasets, which apps, and what stands in the way of all of it.
 
 use super::Deploy;
+use crate::based_on::Walk;
 use crate::naming::is_own;
 use crate::observed::Observed;
+use crate::observed::ObservedDataset;
 use crate::placement::is_member;
 use crate::placement::placed_here;
 use crate::plan::Note;
@@ -23,6 +25,8 @@ use zed_spec::ValueFrom;
 
 /// A dataset that the spec wants here.
 pub(super) struct WantedDataset<'a> {
+    /// What is there; nothing when it has to be created.
+    pub(super) found: Option<&'a ObservedDataset>,
     /// What the spec says of it; nothing when it is only referred to.
     pub(super) declared: Option<&'a Dataset>,
     /// What it is for.
@@ -63,14 +67,16 @@ pub(super) fn wanted_apps<'a>(
 }
 
 /// Datasets that belong here: the declared ones and those that something refers to.
-pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &Observed) -> Wanted<'a> {
-    let mut wanted = Wanted::new();
-    for (path, dataset) in &spec.datasets {
-        if placed_here(&dataset.on, spec, observed) {
-            wanted
-                .insert(path, WantedDataset { declared: Some(dataset), role: Role::Data, users: Vec::new() });
-        }
-    }
+pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &'a Observed) -> Wanted<'a> {
+    // Both maps are sorted: one walk over the two instead of a search for each.
+    let mut present = Walk::new(&observed.datasets);
+    let declared = spec.datasets.iter().filter(|(_, dataset)| placed_here(&dataset.on, spec, observed));
+    let mut wanted: Wanted<'a> = declared
+        .map(|(path, dataset)| {
+            let found = present.get(path);
+            (path, WantedDataset { found, declared: Some(dataset), role: Role::Data, users: Vec::new() })
+        })
+        .collect();
     let jails = spec.jails.values().filter(|jail| placed_here(&jail.on, spec, observed));
     let mounted = jails.flat_map(|jail| jail.mounts.iter().map(|m| &m.dataset).chain([&jail.dataset]));
     let zones = spec.zones.values().filter(|zone| placed_here(&zone.on, spec, observed)).map(|z| &z.dataset);
@@ -78,7 +84,7 @@ pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &Observed) -> 
         spec.models.values().filter(|model| placed_here(&model.on, spec, observed)).map(|m| &m.dataset);
     let jobs = spec.jobs.values().filter(|job| placed_here(&job.on, spec, observed)).map(|j| &j.dataset);
     for path in mounted.chain(zones).chain(models).chain(jobs) {
-        entry(&mut wanted, spec, path);
+        entry(&mut wanted, spec, observed, path);
     }
     wanted
 }
@@ -87,9 +93,11 @@ pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &Observed) -> 
 pub(super) fn entry<'w, 'a>(
     wanted: &'w mut Wanted<'a>,
     spec: &'a DeploySpec,
+    observed: &'a Observed,
     path: &'a DatasetPath,
 ) -> &'w mut WantedDataset<'a> {
     wanted.entry(path).or_insert_with(|| WantedDataset {
+        found: observed.datasets.get(path),
         declared: spec.datasets.get(path),
         role: Role::Data,
         users: Vec::new(),
@@ -155,14 +163,13 @@ impl Deploy<'_> {
 
     /// Datasets that zed itself lives in, and those of other deploys.
     fn check_own(&mut self) {
-        for path in self.wanted.keys() {
+        for (path, wanted) in &self.wanted {
             if is_own(path.as_str()) {
                 let text = "`zed` and everything below it belongs to zed: choose another name".to_owned();
                 self.notes.push(note(Severity::Fatal, "reserved", format!("dataset {path}"), text));
                 continue;
             }
-            let user = self.world.user(path);
-            let owner = user.get(crate::props::name::DEPLOY);
+            let owner = wanted.found.and_then(|found| found.user.get(crate::props::name::DEPLOY));
             if let Some(owner) = owner.filter(|owner| owner.as_str() != self.spec.name.as_str()) {
                 let text = format!(
                     "it belongs to deploy {owner}, and deploy {} declares it, too: remove it from one of the two specs",

@@ -92,8 +92,10 @@ pub(super) fn build<'a>(
     rollback.retain();
     let apps: Vec<AppName> =
         rollback.after.keys().chain(&rollback.stops).cloned().collect::<BTreeSet<_>>().into_iter().collect();
-    let datasets = rollback.backs.iter().map(|back| &back.dataset);
-    let based_on = based_on(input.observed, &located.stamp.deploy, datasets, apps.iter(), world);
+    let mut datasets: Vec<&DatasetPath> = rollback.backs.iter().map(|back| &back.dataset).collect();
+    datasets.sort();
+    let datasets = datasets.into_iter().map(|path| (path, input.observed.datasets.get(path)));
+    let based_on = based_on(world, datasets, &[], apps.iter());
     let name = apps.iter().map(AppName::as_str).collect::<Vec<_>>().join("+");
     let Rollback { notes, steps, .. } = rollback;
     Ok(Plan {

@@ -11,7 +11,9 @@
 
 mod interrupts;
 mod lifecycle;
+mod model;
 mod saves;
+mod semantics;
 mod socket;
 mod streams;
 mod support;

@@ -472,3 +472,18 @@ pub(crate) fn have(tool: &str) -> bool {
     }
     found.status.success()
 }
+
+/// Names of the files in a folder of specs without those that zed makes itself, sorted.
+pub(crate) fn deploy_names(folder: &Path) -> Vec<String> {
+    let made = |name: &str| {
+        let kind = name.split_once('.').map(|(_, kind)| kind);
+        ["status", "status.json", "plan", "plan.json", "errors", "wait"].map(Some).contains(&kind)
+    };
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !made(name))
+        .collect();
+    names.sort();
+    names
+}

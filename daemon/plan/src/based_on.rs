@@ -53,11 +53,11 @@ impl Feed {
         self.number(u64::from(dataset.mounted) + 2 * u64::from(dataset.mountpoint.is_some()));
         self.map(&dataset.native);
         self.map(&dataset.user);
+        // A snapshot never changes: its name and its place in the order say which one it is.
         for snapshot in snapshots.into_iter().flatten() {
             self.text(&snapshot.name);
             self.number(snapshot.txg);
             self.number(snapshot.clones.len() as u64);
-            self.map(&snapshot.user);
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::plan::Note;
 use crate::plan::RunId;
 use crate::plan::Severity;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
@@ -192,7 +193,7 @@ pub fn parse_stamps(object: &dyn fmt::Display, user: &BTreeMap<String, String>) 
         && let Some(app) = user.get(name::APP)
     {
         match AppName::parse(app) {
-            Ok(app) => stamps.read(object, user, app, |field| format!("{PREFIX}{field}")),
+            Ok(app) => stamps.read(object, user, app, Cow::Borrowed),
             Err(error) => odd(&mut stamps.notes, object, name::APP, app, &error.reason),
         }
     }
@@ -206,7 +207,9 @@ pub fn parse_stamps(object: &dyn fmt::Display, user: &BTreeMap<String, String>) 
         last = app;
         match AppName::parse(app) {
             Ok(parsed) => {
-                stamps.read(object, user, parsed, |field| format!("{}{app}.{field}", name::OTHER_APP))
+                let others =
+                    |key: &'static str| Cow::Owned(format!("{}{app}.{}", name::OTHER_APP, field(key)));
+                stamps.read(object, user, parsed, others);
             }
             Err(error) => odd(&mut stamps.notes, object, key.0, key.1, &error.reason),
         }
@@ -221,14 +224,16 @@ impl Stamps {
         object: &dyn fmt::Display,
         user: &BTreeMap<String, String>,
         app: AppName,
-        key: impl Fn(&str) -> String,
+        key: impl Fn(&'static str) -> Cow<'static, str>,
     ) {
         let notes = &mut self.notes;
-        let get = |field: &str| user.get(&key(field));
-        let deploy = get("deploy").and_then(|text| DeployName::parse(text).ok());
-        let (Some(deploy), Some(version), Some(spec)) = (deploy, get("version"), get("spec")) else {
-            let missing =
-                ["deploy", "version", "spec"].into_iter().find(|f| get(f).is_none()).unwrap_or("deploy");
+        let get = |name: &'static str| user.get(&*key(name));
+        let deploy = get(name::DEPLOY).and_then(|text| DeployName::parse(text).ok());
+        let (Some(deploy), Some(version), Some(spec)) = (deploy, get(name::VERSION), get(name::SPEC)) else {
+            let missing = [name::DEPLOY, name::VERSION, name::SPEC]
+                .into_iter()
+                .find(|f| get(f).is_none())
+                .unwrap_or(name::DEPLOY);
             let text = format!(
                 "the stamp of app {app} has no valid `{}`: the app counts as not deployed; the next deploy stamps it again",
                 key(missing)
@@ -241,40 +246,45 @@ impl Stamps {
             });
             return;
         };
-        let number = |field: &str, notes: &mut Vec<Note>| {
-            let text = get(field)?;
-            text.parse::<u64>().map_err(|_| odd(notes, object, &key(field), text, "a number")).ok()
+        let number = |name: &'static str, notes: &mut Vec<Note>| {
+            let text = get(name)?;
+            text.parse::<u64>().map_err(|_| odd(notes, object, &key(name), text, "a number")).ok()
         };
-        let generation = number("generation", notes).unwrap_or(0);
-        let held = number("held", notes);
-        let state = get("state").map_or(RunState::Running, |text| {
+        let generation = number(name::GENERATION, notes).unwrap_or(0);
+        let held = number(name::HELD, notes);
+        let state = get(name::STATE).map_or(RunState::Running, |text| {
             RunState::parse(text).unwrap_or_else(|| {
-                odd(notes, object, &key("state"), text, "`running` or `stopped`");
+                odd(notes, object, &key(name::STATE), text, "`running` or `stopped`");
                 RunState::Running
             })
         });
-        let rolled_back_from = get("rolled_back_from").and_then(|text| {
+        let rolled_back_from = get(name::ROLLED_BACK_FROM).and_then(|text| {
             DatasetPath::parse(text)
-                .map_err(|error| odd(notes, object, &key("rolled_back_from"), text, &error.reason))
+                .map_err(|error| odd(notes, object, &key(name::ROLLED_BACK_FROM), text, &error.reason))
                 .ok()
         });
-        let text = |field: &str| get(field).cloned().unwrap_or_default();
+        let text = |name: &'static str| get(name).cloned().unwrap_or_default();
         self.apps.push(AppStamp {
             app,
             deploy,
             version: version.clone(),
             generation,
-            run: RunId(text("run")),
+            run: RunId(text(name::RUN)),
             spec: spec.clone(),
-            artifact: get("artifact").cloned(),
-            health: text("health"),
-            deployed_at: text("deployed_at"),
+            artifact: get(name::ARTIFACT).cloned(),
+            health: text(name::HEALTH),
+            deployed_at: text(name::DEPLOYED_AT),
             state,
             held,
-            rolled_back_to: get("rolled_back_to").cloned(),
+            rolled_back_to: get(name::ROLLED_BACK_TO).cloned(),
             rolled_back_from,
         });
     }
+}
+
+/// The part of a name after the namespace.
+fn field(name: &str) -> &str {
+    name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
 /// Notes a value that is not what the schema says.

@@ -50,6 +50,9 @@ pub(crate) fn prune(world: &World<'_>, retention: &Retention<'_>, out: &mut Vec<
 
 /// The oldest branches beyond `keep`. One that another dataset depends on stays, unless that goes too.
 fn branches_to_destroy(world: &World<'_>, retention: &Retention<'_>) -> Vec<DatasetPath> {
+    if world.branches.is_empty() {
+        return Vec::new();
+    }
     let stem = branch_stem(retention.dataset);
     let Some(all) = world.branches.get(stem.as_str()) else { return Vec::new() };
     let keep = usize::try_from(retention.keep.max(1)).unwrap_or(usize::MAX);

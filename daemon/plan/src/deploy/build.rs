@@ -397,7 +397,9 @@ impl<'a> Deploy<'a> {
     /// The stamp that an app gets.
     fn new_stamp(&self, index: usize) -> Option<AppStamp> {
         let node = &self.nodes[index];
-        let effective = node.effective.as_ref()?;
+        let (Action::Deploy | Action::Record, Some(effective)) = (node.action, &node.effective) else {
+            return None;
+        };
         let stamp = AppStamp {
             app: node.name.clone(),
             deploy: self.spec.name.clone(),
@@ -414,14 +416,13 @@ impl<'a> Deploy<'a> {
             rolled_back_from: None,
         };
         match (node.action, node.located) {
-            (Action::Deploy, _) => Some(stamp),
             // The same release goes on: who deployed it, and when, stays true.
             (Action::Record, Some(found)) => Some(AppStamp {
                 run: found.stamp.run.clone(),
                 deployed_at: found.stamp.deployed_at.clone(),
                 ..stamp
             }),
-            _ => None,
+            _ => Some(stamp),
         }
     }
 

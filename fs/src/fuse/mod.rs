@@ -9,6 +9,7 @@ mod interrupt;
 mod mounts;
 mod ops;
 mod parked;
+mod state;
 
 pub use interrupt::install_interrupt_logger;
 
@@ -19,8 +20,8 @@ use fuser::Config;
 use fuser::MountOption;
 use fuser::SessionACL;
 use mounts::Mounted as Found;
-use ops::ZedFs;
 use parked::Parked;
+use state::ZedFs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;

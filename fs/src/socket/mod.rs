@@ -186,6 +186,7 @@ impl Shared {
 impl Drop for Served {
     fn drop(&mut self) {
         self.shared.closing.store(true, SeqCst);
+        self.shared.tree.commit_removals();
         for (_, stream) in self.shared.connections.lock().open.values() {
             // It may be closed already.
             let _ = stream.shutdown(std::net::Shutdown::Both);

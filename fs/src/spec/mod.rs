@@ -7,6 +7,7 @@ mod disk;
 mod file;
 mod folder;
 mod rename;
+mod save;
 
 pub use disk::Meta;
 pub use folder::SpecFolder;

@@ -10,8 +10,6 @@ const MAX_LINES: usize = 550;
 const EXEMPT: &[(&str, &str, &str)] = &[
     ("machine-path", "tests/xtask/src/tidy/tests.rs", "shows what the rule finds"),
     ("unfinished", "tests/xtask/src/tidy/tests.rs", "shows what the rule finds"),
-    ("file-size", "fs/src/fuse/ops.rs", "one operation of the FUSE protocol after another"),
-    ("file-size", "fs/src/spec/folder.rs", "one folder of specs: the states of a save belong together"),
     ("file-size", "specs/src/ast.rs", "one list of types: what a spec can say"),
     ("unfinished", "tests/xtask/src/tidy/sources.rs", "names the words"),
     ("machine-path", "tests/xtask/src/tidy/sources.rs", "names the folders"),

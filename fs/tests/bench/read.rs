@@ -10,7 +10,7 @@
 )]
 
 #[cfg(target_os = "linux")]
-#[path = "../tests/mount/support/mod.rs"]
+#[path = "../mount/support/mod.rs"]
 #[expect(
     dead_code,
     clippy::disallowed_methods,

@@ -26,8 +26,11 @@ pub const NOT_RUN: u8 = 77;
 const DEADLINE: Duration = Duration::from_secs(55 * 60);
 /// Seconds that one test binary may take in the guest.
 const GUEST_LIMIT: &str = "1500";
-/// The guest's memory; the pool's file is in it.
-const GUEST_MEMORY: &str = "4G";
+/// The guest's memory for tests; the pool's file is in it.
+const TEST_MEMORY: &str = "4G";
+/// The same for the measurement, which changes 1 GB and keeps the old blocks, and the size of its pool.
+const BENCH_MEMORY: &str = "10G";
+const BENCH_POOL: &str = "3500M";
 
 /// Runs it.
 ///
@@ -48,15 +51,15 @@ pub fn run(options: &Options) -> Result<u8, String> {
             Ok(0)
         }
         "test" => {
-            let Some(place) = Place::find()? else { return Ok(NOT_RUN) };
+            let Some(place) = Place::find(TEST_MEMORY)? else { return Ok(NOT_RUN) };
             test(&place, rest)
         }
         "bench" => {
-            let Some(place) = Place::find()? else { return Ok(NOT_RUN) };
+            let Some(place) = Place::find(BENCH_MEMORY)? else { return Ok(NOT_RUN) };
             bench(&place, rest)
         }
         _ => {
-            let Some(place) = Place::find()? else { return Ok(NOT_RUN) };
+            let Some(place) = Place::find(TEST_MEMORY)? else { return Ok(NOT_RUN) };
             let (program, args) = place.runner.split_first().ok_or("no runner")?;
             code(&Cmd::new(program).args(args).args(&options.command).deadline(DEADLINE).run()?)
         }
@@ -70,7 +73,7 @@ struct Place {
 
 impl Place {
     /// This host, or the guest; `None`, with the reason printed, when neither is possible.
-    fn find() -> Result<Option<Self>, String> {
+    fn find(memory: &str) -> Result<Option<Self>, String> {
         let tools = crate::root().join("tests/zfsvm");
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let with_pool = text(tools.join("with-pool"));
@@ -97,15 +100,19 @@ impl Place {
         }
         let cwd = text(crate::root());
         let guest =
-            ["run", "--timeout", GUEST_LIMIT, "--mem", GUEST_MEMORY, "--cwd", &cwd, "--"].map(str::to_owned);
+            ["run", "--timeout", GUEST_LIMIT, "--mem", memory, "--cwd", &cwd, "--"].map(str::to_owned);
         Ok(Some(Self { runner: [vec![zfsvm], guest.to_vec(), vec![with_pool]].concat() }))
     }
 
-    /// Cargo with everything that building with `--features zfs` and running there needs.
+    /// Cargo with everything that building with `--features zfs` and running there needs. It builds into a folder
+    /// of its own: a zedd that is linked to libzfs does not start on a host that lacks it, and must not take the
+    /// place of the one that does.
     fn cargo(&self) -> Result<Cmd, String> {
         let triple = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
-        let cmd = Cmd::cargo().env(triple, self.runner.join(" ")).deadline(DEADLINE);
-        Ok(build_env()?.into_iter().fold(cmd, |cmd, (key, value)| cmd.env(&key, value)))
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+        let cmd = Cmd::cargo().env(triple, self.runner.join(" ")).env("CARGO_TARGET_DIR", target.join("zfs"));
+        Ok(build_env()?.into_iter().fold(cmd.deadline(DEADLINE), |cmd, (key, value)| cmd.env(&key, value)))
     }
 }
 
@@ -131,20 +138,37 @@ pub fn build_env() -> Result<Vec<(String, String)>, String> {
     Ok(vec![before("PKG_CONFIG_PATH", format!("{link}/pkgconfig")), before("LD_LIBRARY_PATH", link.clone())])
 }
 
-/// The store's tests, then the daemon's; `args` go to the test programs.
+/// The store's tests, the daemon's faults, and the daemon through a mount, all on ZFS; `args` go to the test programs.
+/// All are run, also when one fails; the status is the first failure's.
 fn test(place: &Place, args: &[String]) -> Result<u8, String> {
     let store = ["test", "--package", "zed-store", "--features", "zfs", "--test", "zfs", "--"];
-    let ended = place.cargo()?.args(store).args(args).run()?;
-    let daemon = ["test", "--package", "zedd", "--features", "zfs", "--test", "faults", "--"];
-    let ended = if ended.ok() { place.cargo()?.args(daemon).args(args).run()? } else { ended };
-    code(&ended)
+    let faults = ["test", "--package", "zedd", "--features", "zfs", "--test", "faults", "--"];
+    let programs = ["build", "--package", "zedd", "--package", "zed-ctl", "--bins", "--features", "zedd/zfs"];
+    let mounted = [
+        "test",
+        "--package",
+        "zed-tests",
+        "--features",
+        "zed-tests/fuse,zed-tests/zfs",
+        "--no-fail-fast",
+        "--",
+    ];
+    let mut status = 0;
+    for tests in [&store[..], &faults[..], &programs[..], &mounted[..]] {
+        let args = if tests[0] == "test" { args } else { &[] };
+        let ended = place.cargo()?.env("ZED_TEST_STORE", "zfs").args(tests).args(args).run()?;
+        if status == 0 {
+            status = code(&ended)?;
+        }
+    }
+    Ok(status)
 }
 
 /// The measurement of the store against the `zfs` program.
 fn bench(place: &Place, args: &[String]) -> Result<u8, String> {
     let bench =
         ["run", "--release", "--package", "zed-store", "--features", "zfs", "--example", "zfs_bench", "--"];
-    code(&place.cargo()?.args(bench).args(args).run()?)
+    code(&place.cargo()?.env("ZED_TEST_POOL_SIZE", BENCH_POOL).args(bench).args(args).run()?)
 }
 
 fn code(ended: &crate::shell::Ended) -> Result<u8, String> {

@@ -176,23 +176,22 @@ impl ZfsStore {
     /// Goes on with the clone that an interrupted call left.
     fn resume(&self, lib: &Libzfs, names: &Names<'_>) -> Result<(), StoreError> {
         let clone = open(lib, OP, &names.clone)?;
-        let noted = read::notes(&clone, &names.clone);
-        self.unmount_for_restore(lib, &names.dataset)?;
-        match noted.get(FROM) {
-            Some(from) if *from == names.request.from.to_string() => Ok(()),
+        match read::notes(&clone, &names.clone).get(FROM) {
+            Some(from) if *from == names.request.from.to_string() => {}
             Some(from) => {
                 let text = format!("an interrupted restore to `{from}` left it; repeat that one");
-                Err(fail(OP, &names.clone, StoreErrorKind::Busy(text)))
+                return Err(fail(OP, &names.clone, StoreErrorKind::Busy(text)));
             }
             // The machine went down between the clone and its properties, which the kernel writes one after the
             // other. Nothing was written to it, so it may go.
             None if clone.text_of(c"written").as_deref() == Some("0") => {
                 drop(clone);
                 handle::destroy(&names.clone).map_err(|refusal| refusal.during(OP, &names.clone))?;
-                self.make_clone(lib, names)
+                self.make_clone(lib, names)?;
             }
-            None => Err(fail(OP, &names.clone, StoreErrorKind::Exists)),
+            None => return Err(fail(OP, &names.clone, StoreErrorKind::Exists)),
         }
+        self.unmount_for_restore(lib, &names.dataset).map(drop)
     }
 
     fn unmount_for_restore(&self, lib: &Libzfs, full: &str) -> Result<Remount, StoreError> {
@@ -221,16 +220,16 @@ impl ZfsStore {
     /// From the clone to both in place. Until the dataset is parked, a failure takes everything back.
     fn take_place(&self, lib: &Libzfs, names: &Names<'_>) -> Result<(), StoreError> {
         let mut promoted = Vec::new();
-        if let Err(error) = self.promote_lineage(lib, names, &mut promoted) {
+        let parked = self.promote_lineage(lib, names, &mut promoted).and_then(|()| {
+            branch::park(&open(lib, OP, &names.dataset)?, &names.dataset, &names.request.branch_user)
+                .map_err(|refusal| refusal.during(OP, &names.dataset))
+        });
+        if let Err(error) = parked {
             if self.faults == Faults::default() {
                 self.abandon(lib, names, &promoted);
             }
             return Err(error);
         }
-        let dataset = open(lib, OP, &names.dataset)?;
-        branch::park(&dataset, &names.dataset, &names.request.branch_user)
-            .map_err(|refusal| refusal.during(OP, &names.dataset))?;
-        drop(dataset);
         self.faults.after(RestoreStep::Parked, &names.dataset)?;
         for child in branch::children(lib, OP, &names.dataset)? {
             let to = format!("{}{}", names.clone, child.strip_prefix(&names.dataset).unwrap_or_default());
@@ -279,7 +278,8 @@ impl ZfsStore {
         }
     }
 
-    /// Takes the clone back, and gives the history to those who had it.
+    /// Takes the clone back, and gives the history to those who had it. What an earlier, interrupted call promoted is
+    /// not known here: then the clone stays for the next call, and only the mounts are taken back.
     fn abandon(&self, lib: &Libzfs, names: &Names<'_>, promoted: &[String]) {
         let undo = || -> Result<(), Refusal> {
             promoted
@@ -288,11 +288,11 @@ impl ZfsStore {
                 .try_for_each(|owner| handle::promote(owner).map_err(|(refusal, _)| refusal))?;
             handle::destroy(&names.clone)
         };
-        let undone = undo()
-            .map_err(|refusal| refusal.during(OP, &names.clone))
-            .and_then(|()| self.remount(lib, &names.dataset, &Remount::All));
-        if let Err(error) = undone {
-            tracing::error!(dataset = names.dataset, %error, "the refused restore could not be taken back");
+        if let Err(refusal) = undo() {
+            tracing::error!(dataset = names.clone, error = %refusal.kind, "left by a refused restore");
+        }
+        if let Err(error) = self.remount(lib, &names.dataset, &Remount::All) {
+            tracing::error!(dataset = names.dataset, %error, "cannot be mounted again after a refused restore");
         }
     }
 

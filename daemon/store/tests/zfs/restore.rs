@@ -133,8 +133,11 @@ fn an_interrupted_restore_is_not_completed_by_another_request() {
     let faulty = pool.with_faults(Faults { stop_restore_after: Some(RestoreStep::Cloned) });
     faulty.restore(&back_to("app@one", "app-1")).unwrap_err();
     drop(faulty);
+    // As after a reboot.
+    zfs(&["mount", &pool.full("app")]);
     let error = pool.store().restore(&back_to("app@two", "app-1")).unwrap_err();
     assert!(error.to_string().contains("app@one"), "{error}");
+    assert!(pool.store().get(&path("app")).unwrap().unwrap().mounted);
     pool.store().restore(&back_to("app@one", "app-1")).unwrap();
 }
 

@@ -119,7 +119,7 @@ fn clippy(_: &Options, _: &mut Counts) -> Result<Outcome, String> {
 }
 
 fn unit(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {
-    tests(sum, &["--workspace"], None, &[])
+    tests(sum, &["--workspace"], &Pick::Without("faults"), &[])
 }
 
 fn tidy(_: &Options, _: &mut Counts) -> Result<Outcome, String> {
@@ -143,19 +143,35 @@ fn doc(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {
     verdict(&ended)
 }
 
-fn fault(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {
-    tests(sum, &["--workspace", "--features", "zedd/fault-tests"], Some("fault"), &[])
+fn fault(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
+    let in_process = tests(sum, &["--package", "zedd"], &Pick::Only("faults"), &[])?;
+    if let Some(why) = without_mount(options)? {
+        return Ok(match in_process {
+            Outcome::Passed => Outcome::NotRun(format!("the part that kills the real program: {why}")),
+            other => other,
+        });
+    }
+    build_programs()?;
+    let select = ["--package", "zed-tests", "--features", "zed-tests/fuse"];
+    let by_kill = tests(sum, &select, &Pick::Only("faults"), &[])?;
+    Ok(if matches!(in_process, Outcome::Passed) { by_kill } else { in_process })
 }
 
 fn fuse(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
-    if !Path::new("/dev/fuse").exists() {
-        return Ok(Outcome::NotRun("there is no /dev/fuse".into()));
-    }
-    if let Some(missing) = tools::install(options, &[("fusermount3", "fuse3"), ("curl", "curl")])? {
-        return Ok(Outcome::NotRun(missing));
+    if let Some(why) = without_mount(options)? {
+        return Ok(Outcome::NotRun(why));
     }
     build_programs()?;
-    tests(sum, &["--package", "zed-tests", "--features", "zed-tests/fuse"], None, &[])
+    let select = ["--package", "zed-tests", "--features", "zed-tests/fuse"];
+    tests(sum, &select, &Pick::Without("faults"), &[])
+}
+
+/// Why nothing can be mounted here, if so; installs what is missing and may be installed.
+fn without_mount(options: &Options) -> Result<Option<String>, String> {
+    if !Path::new("/dev/fuse").exists() {
+        return Ok(Some("there is no /dev/fuse".into()));
+    }
+    tools::install(options, &[("fusermount3", "fuse3"), ("curl", "curl"), ("python3", "python3")])
 }
 
 fn zfs(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {
@@ -176,24 +192,33 @@ fn build_programs() -> Result<(), String> {
     if ended.ok() { Ok(()) } else { Err("zedd and zedctl do not build".into()) }
 }
 
-/// Runs tests with nextest where it is installed, else with `cargo test`; `named` picks tests whose name or
-/// binary contains it.
-fn tests(
-    sum: &mut Counts,
-    select: &[&str],
-    named: Option<&str>,
-    env: &[(&str, &OsStr)],
-) -> Result<Outcome, String> {
+/// Which test programs of the selected packages run.
+enum Pick {
+    /// Those of this name.
+    Only(&'static str),
+    /// All but those of this name.
+    Without(&'static str),
+}
+
+/// Runs tests with nextest where it is installed, else with `cargo test`.
+fn tests(sum: &mut Counts, select: &[&str], pick: &Pick, env: &[(&str, &OsStr)]) -> Result<Outcome, String> {
     let deadline = Duration::from_secs(40 * 60);
     let nextest = Cmd::cargo().args(["nextest", "--version"]).quiet().run().is_ok_and(|e| e.ok());
     let cmd = if nextest {
         let cmd =
             Cmd::cargo().args(["nextest", "run", "--no-fail-fast", "--status-level", "slow"]).args(select);
         let cmd = cmd.args(["--cargo-quiet", "--show-progress", "none"]);
-        named.into_iter().fold(cmd, |cmd, n| cmd.arg("-E").arg(format!("binary(~{n}) + test(~{n})")))
+        cmd.arg("-E").arg(match pick {
+            Pick::Only(name) => format!("binary({name})"),
+            Pick::Without(name) => format!("not binary({name})"),
+        })
     } else {
-        let cmd = Cmd::cargo().args(["test", "--no-fail-fast", "--all-targets", "--quiet"]).args(select);
-        named.into_iter().fold(cmd, |cmd, n| cmd.arg("--").arg(n))
+        let cmd = Cmd::cargo().args(["test", "--no-fail-fast", "--quiet"]).args(select);
+        match pick {
+            Pick::Only(name) => cmd.args(["--test", name]),
+            // `cargo test` cannot leave a program out: it runs here too.
+            Pick::Without(_) => cmd.args(["--lib", "--bins", "--tests"]),
+        }
     };
     let cmd = env.iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value));
     let ended = cmd.deadline(deadline).run()?;

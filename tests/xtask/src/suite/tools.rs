@@ -40,7 +40,7 @@ pub(super) fn tier(options: &Options, sum: &mut Counts) -> Result<Outcome, Strin
     super::tests(
         sum,
         &["--package", "zed-tests", "--features", "zed-tests/tools"],
-        Some("tools"),
+        &super::Pick::Only("tools"),
         &[("ZED_TEST_ANSIBLE", bin.as_os_str())],
     )
 }

@@ -6,10 +6,12 @@ use crate::naming::is_branch;
 use crate::naming::is_own;
 use crate::naming::stem_of_branch;
 use crate::observed::Observed;
+use crate::observed::ObservedDataset;
 use crate::observed::ProcessStatus;
 use crate::plan::Note;
 use crate::plan::Severity;
 use crate::props::AppStamp;
+use crate::props::SCHEMA;
 use crate::props::name;
 use crate::props::parse_stamps;
 use std::collections::BTreeMap;
@@ -26,10 +28,44 @@ pub(crate) struct Located<'a> {
     pub(crate) stamp: AppStamp,
 }
 
+/// A dataset with what the planner asks of nearly every one, picked out in the one pass over its properties.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) path: &'a DatasetPath,
+    pub(crate) dataset: &'a ObservedDataset,
+    /// `com.zed:deploy`.
+    pub(crate) deploy: Option<&'a str>,
+    /// `com.zed:role`.
+    pub(crate) role: Option<&'a str>,
+    /// Created by zed.
+    pub(crate) managed: bool,
+    /// Carries a stamp, or a schema that is not this one's.
+    stamped: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn read(path: &'a DatasetPath, dataset: &'a ObservedDataset) -> Self {
+        let mut seen = Self { path, dataset, deploy: None, role: None, managed: false, stamped: false };
+        for (key, value) in &dataset.user {
+            match key.as_str() {
+                name::DEPLOY => seen.deploy = Some(value),
+                name::ROLE => seen.role = Some(value),
+                name::MANAGED => seen.managed = true,
+                name::SCHEMA => seen.stamped |= value.parse() != Ok(SCHEMA),
+                name::APP => seen.stamped = true,
+                other => seen.stamped |= other.starts_with(name::OTHER_APP),
+            }
+        }
+        seen
+    }
+}
+
 /// The observation, indexed.
 pub(crate) struct World<'a> {
     /// What was observed.
     pub(crate) observed: &'a Observed,
+    /// Every dataset that is not zed's own, by path.
+    pub(crate) seen: Vec<Seen<'a>>,
     /// Each app's stamp.
     pub(crate) apps: BTreeMap<AppName, Located<'a>>,
     /// Apps stamped on each dataset.
@@ -48,6 +84,7 @@ impl<'a> World<'a> {
     pub(crate) fn read(observed: &'a Observed, home: impl Fn(&AppName) -> Option<&'a DatasetPath>) -> Self {
         let mut world = World {
             observed,
+            seen: Vec::with_capacity(observed.datasets.len()),
             apps: BTreeMap::new(),
             by_dataset: BTreeMap::new(),
             by_deploy: BTreeMap::new(),
@@ -63,8 +100,13 @@ impl<'a> World<'a> {
                 }
                 continue;
             }
-            if let Some(deploy) = dataset.user.get(name::DEPLOY) {
+            let seen = Seen::read(path, dataset);
+            world.seen.push(seen);
+            if let Some(deploy) = seen.deploy {
                 world.by_deploy.entry(deploy).or_default().push(path);
+            }
+            if !seen.stamped {
+                continue;
             }
             let stamps = parse_stamps(&format_args!("dataset {path}"), &dataset.user);
             world.notes.extend(stamps.notes.into_iter().map(|note| (path, note)));
@@ -107,6 +149,12 @@ impl<'a> World<'a> {
         }
         self.by_dataset.entry(dataset.as_str()).or_default().push(stamp.app.clone());
         self.apps.insert(stamp.app.clone(), Located { dataset, stamp });
+    }
+
+    /// A dataset that is there, and not zed's own.
+    pub(crate) fn seen(&self, path: &DatasetPath) -> Option<Seen<'a>> {
+        let at = self.seen.binary_search_by(|seen| seen.path.cmp(path)).ok()?;
+        self.seen.get(at).copied()
     }
 
     /// True when the dataset is there.

@@ -12,7 +12,6 @@ use crate::plan::Severity;
 use crate::plan::Step;
 use crate::props::Role;
 use crate::props::created_props;
-use crate::props::is_managed;
 use crate::props::name;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -123,7 +122,7 @@ impl<'a> Deploy<'a> {
                 absent.insert(path, owner);
                 continue;
             };
-            if found.mountpoint.is_some() && !found.mounted {
+            if found.dataset.mountpoint.is_some() && !found.dataset.mounted {
                 drifted.push(*path);
             }
             if let Some((edit, undo, why)) = self.edit(path, wanted) {
@@ -189,7 +188,8 @@ impl<'a> Deploy<'a> {
 
     /// What has to change on a dataset that is there.
     fn edit(&self, path: &DatasetPath, wanted: &WantedDataset<'_>) -> Option<(PropEdit, PropEdit, String)> {
-        let found = wanted.found?;
+        let seen = wanted.found?;
+        let found = seen.dataset;
         let mut native = BTreeMap::new();
         if !as_declared(wanted, found) {
             native = native_of(wanted);
@@ -200,10 +200,10 @@ impl<'a> Deploy<'a> {
         }
         let mut user = BTreeMap::new();
         // What zed did not create is used as it is, without a mark.
-        if is_managed(&found.user) {
-            let owner = (name::DEPLOY, self.spec.name.as_str());
-            for (key, value) in [owner, (name::ROLE, wanted.role.as_str())] {
-                if found.user.get(key).is_none_or(|present| present != value) {
+        if seen.managed {
+            let owner = (name::DEPLOY, self.spec.name.as_str(), seen.deploy);
+            for (key, value, present) in [owner, (name::ROLE, wanted.role.as_str(), seen.role)] {
+                if present != Some(value) {
                     user.insert(key.to_owned(), value.to_owned());
                 }
             }

@@ -91,15 +91,15 @@ pub fn plan_deploy(input: &PlanInput<'_>) -> Plan {
     let world = World::read(input.observed, |app| spec.apps.get(app).map(|app| &app.dataset));
     let mut notes = Vec::new();
     let apps = select::wanted_apps(input, &mut notes);
-    let mut wanted = select::wanted_datasets(spec, input.observed);
+    let mut wanted = select::wanted_datasets(spec, &world);
     let mut nodes: Vec<Node<'_>> =
         apps.into_iter().map(|(name, app)| Node::new(name, Some(app), world.apps.get(name))).collect();
     for (index, node) in nodes.iter().enumerate() {
         let Some(app) = node.app else { continue };
         for path in &app.data {
-            select::entry(&mut wanted, spec, input.observed, path).users.push(index);
+            select::entry(&mut wanted, spec, &world, path).users.push(index);
         }
-        let home = select::entry(&mut wanted, spec, input.observed, &app.dataset);
+        let home = select::entry(&mut wanted, spec, &world, &app.dataset);
         home.role = Role::App;
         home.users.push(index);
     }
@@ -126,7 +126,8 @@ fn plan<'a>(
     deploy.decide();
     let units = deploy.build();
     let apps = deploy.nodes.iter().map(|node| node.name);
-    let datasets = deploy.wanted.iter().map(|(path, wanted)| (*path, wanted.found));
+    let datasets =
+        deploy.wanted.iter().map(|(path, wanted)| (*path, wanted.found.map(|found| found.dataset)));
     let based_on = based_on(world, datasets, &deploy.no_longer_declared(), apps);
     Plan {
         format: PLAN_FORMAT,

@@ -1,10 +1,7 @@
 //! What a spec wants on this host: which datasets, which apps, and what stands in the way of all of it.
 
 use super::Deploy;
-use crate::based_on::Walk;
 use crate::naming::is_own;
-use crate::observed::Observed;
-use crate::observed::ObservedDataset;
 use crate::placement::is_member;
 use crate::placement::placed_here;
 use crate::plan::Note;
@@ -12,6 +9,8 @@ use crate::plan::PlanInput;
 use crate::plan::Severity;
 use crate::props::Role;
 use crate::release::values_from;
+use crate::world::Seen;
+use crate::world::World;
 use std::collections::BTreeMap;
 use zed_spec::App;
 use zed_spec::AppName;
@@ -26,7 +25,7 @@ use zed_spec::ValueFrom;
 /// A dataset that the spec wants here.
 pub(super) struct WantedDataset<'a> {
     /// What is there; nothing when it has to be created.
-    pub(super) found: Option<&'a ObservedDataset>,
+    pub(super) found: Option<Seen<'a>>,
     /// What the spec says of it; nothing when it is only referred to.
     pub(super) declared: Option<&'a Dataset>,
     /// What it is for.
@@ -67,13 +66,15 @@ pub(super) fn wanted_apps<'a>(
 }
 
 /// Datasets that belong here: the declared ones and those that something refers to.
-pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &'a Observed) -> Wanted<'a> {
-    // Both maps are sorted: one walk over the two instead of a search for each.
-    let mut present = Walk::new(&observed.datasets);
+pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, world: &World<'a>) -> Wanted<'a> {
+    let observed = world.observed;
+    // Both are sorted: one walk over the two instead of a search for each.
+    let mut present = world.seen.iter().peekable();
     let declared = spec.datasets.iter().filter(|(_, dataset)| placed_here(&dataset.on, spec, observed));
     let mut wanted: Wanted<'a> = declared
         .map(|(path, dataset)| {
-            let found = present.get(path);
+            while present.next_if(|seen| seen.path < path).is_some() {}
+            let found = present.next_if(|seen| seen.path == path).copied();
             (path, WantedDataset { found, declared: Some(dataset), role: Role::Data, users: Vec::new() })
         })
         .collect();
@@ -84,7 +85,7 @@ pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &'a Observed) 
         spec.models.values().filter(|model| placed_here(&model.on, spec, observed)).map(|m| &m.dataset);
     let jobs = spec.jobs.values().filter(|job| placed_here(&job.on, spec, observed)).map(|j| &j.dataset);
     for path in mounted.chain(zones).chain(models).chain(jobs) {
-        entry(&mut wanted, spec, observed, path);
+        entry(&mut wanted, spec, world, path);
     }
     wanted
 }
@@ -93,11 +94,11 @@ pub(super) fn wanted_datasets<'a>(spec: &'a DeploySpec, observed: &'a Observed) 
 pub(super) fn entry<'w, 'a>(
     wanted: &'w mut Wanted<'a>,
     spec: &'a DeploySpec,
-    observed: &'a Observed,
+    world: &World<'a>,
     path: &'a DatasetPath,
 ) -> &'w mut WantedDataset<'a> {
     wanted.entry(path).or_insert_with(|| WantedDataset {
-        found: observed.datasets.get(path),
+        found: world.seen(path),
         declared: spec.datasets.get(path),
         role: Role::Data,
         users: Vec::new(),
@@ -169,8 +170,8 @@ impl Deploy<'_> {
                 self.notes.push(note(Severity::Fatal, "reserved", format!("dataset {path}"), text));
                 continue;
             }
-            let owner = wanted.found.and_then(|found| found.user.get(crate::props::name::DEPLOY));
-            if let Some(owner) = owner.filter(|owner| owner.as_str() != self.spec.name.as_str()) {
+            let owner = wanted.found.and_then(|found| found.deploy);
+            if let Some(owner) = owner.filter(|owner| *owner != self.spec.name.as_str()) {
                 let text = format!(
                     "it belongs to deploy {owner}, and deploy {} declares it, too: remove it from one of the two specs",
                     self.spec.name

@@ -118,6 +118,9 @@ fn snapshots_to_destroy(
     let Some(list) = world.observed.snapshots.get(retention.dataset) else { return Vec::new() };
     let keep = usize::try_from(retention.keep.max(1)).unwrap_or(usize::MAX);
     let keep = keep.saturating_sub(usize::from(retention.adds_snapshot));
+    if list.len() <= keep {
+        return Vec::new();
+    }
     let ours: Vec<_> = list
         .iter()
         .filter(|s| {

@@ -122,8 +122,6 @@ pub struct Busy {
 pub struct Inbox {
     /// Commands, oldest first.
     pub requests: Vec<Request>,
-    /// Deploys that were saved since the last pass, also with equal bytes.
-    pub saved: BTreeSet<String>,
     /// The save number up to which this pass has seen everything.
     pub seen: u64,
 }
@@ -194,12 +192,8 @@ impl Shared {
             self.wake.wait_for(&mut inner, timer);
         }
         inner.woken = false;
-        let seen = inner.save_seq;
-        Inbox {
-            requests: std::mem::take(&mut inner.requests),
-            saved: std::mem::take(&mut inner.saves).into_keys().collect(),
-            seen,
-        }
+        inner.saves.clear();
+        Inbox { requests: std::mem::take(&mut inner.requests), seen: inner.save_seq }
     }
 
     /// A spec was saved.
@@ -336,11 +330,23 @@ impl Shared {
         Ok(cancel)
     }
 
-    /// Says what is being done on a deploy.
+    /// Says what is being done on a deploy, and shows it at once.
     pub fn set_step(&self, deploy: &DeployName, step: &str) {
-        if let Some(busy) = self.inner.lock().busy.get_mut(deploy) {
-            step.clone_into(&mut busy.step);
-        }
+        let world = {
+            let mut inner = self.inner.lock();
+            if let Some(busy) = inner.busy.get_mut(deploy) {
+                step.clone_into(&mut busy.step);
+            }
+            let mut world = (*inner.world).clone();
+            let Some(view) = world.deploys.get(deploy.as_str()) else { return };
+            let mut view = (**view).clone();
+            step.clone_into(&mut view.step);
+            let mut deploys = (*world.deploys).clone();
+            deploys.insert(deploy.to_string(), Arc::new(view));
+            world.deploys = Arc::new(deploys);
+            world
+        };
+        self.publish(world);
     }
 
     /// The work on a deploy is over.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use zed_plan::Plan;
@@ -259,8 +260,22 @@ impl StateDir {
     }
 }
 
-/// Spec files of a folder: name and bytes, sorted. Names that are no deploy's are scratch and left out.
-pub fn spec_files(dir: &Path) -> Result<Vec<(DeployName, Vec<u8>)>, StateError> {
+/// A spec file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecFile {
+    /// Its name without `.ron`.
+    pub name: DeployName,
+    /// Its content, cut off behind the longest that a spec may be.
+    pub bytes: Vec<u8>,
+    /// Which save this is: another one, also of equal bytes, is another file or has another time.
+    pub save: SaveId,
+}
+
+/// Inode and modification time (seconds and nanoseconds) of a saved file.
+pub type SaveId = (u64, i64, i64);
+
+/// Spec files of a folder, sorted by name. Names that are no deploy's are scratch and left out.
+pub fn spec_files(dir: &Path) -> Result<Vec<SpecFile>, StateError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let path = entry.map_err(failed("list", dir))?.path();
@@ -270,21 +285,23 @@ pub fn spec_files(dir: &Path) -> Result<Vec<(DeployName, Vec<u8>)>, StateError> 
         };
         let Ok(name) = DeployName::parse(name) else { continue };
         match read_bounded(&path, zed_spec::MAX_SPEC_BYTES + 1) {
-            Ok(bytes) => found.push((name, bytes)),
+            Ok((bytes, save)) => found.push(SpecFile { name, bytes, save }),
             // Removed between listing and reading: it is simply not there.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed("read", &path)(e)),
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
 /// At most `limit` bytes of a file: a spec that is too long is refused by the parser, not loaded whole.
-fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, SaveId)> {
+    let file = fs::File::open(path)?;
+    let found = file.metadata()?;
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, limit as u64), &mut bytes)?;
-    Ok(bytes)
+    io::Read::read_to_end(&mut io::Read::take(file, limit as u64), &mut bytes)?;
+    Ok((bytes, (found.ino(), found.mtime(), found.mtime_nsec())))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
@@ -361,7 +378,8 @@ mod tests {
         for name in ["b.ron", "a.ron", ".a.ron.swp", "A.ron", "sedXYZ", "a.ron~", "notes.txt"] {
             fs::write(dir.path().join(name), name).unwrap();
         }
-        let names: Vec<String> = spec_files(dir.path()).unwrap().iter().map(|(n, _)| n.to_string()).collect();
+        let names: Vec<String> =
+            spec_files(dir.path()).unwrap().iter().map(|file| file.name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
 }

@@ -8,6 +8,8 @@ use crate::observe::Look;
 use crate::state::DeployRecord;
 use crate::state::Outcome as Ended;
 use crate::state::STATE_FORMAT;
+use crate::state::SaveId;
+use crate::state::SpecFile;
 use crate::state::StateError;
 use crate::state::Verdict;
 use crate::state::spec_files;
@@ -47,6 +49,8 @@ pub struct DeployState {
     pub plan_json: String,
     /// Seconds since 1970 of the last change of what is shown.
     pub changed_at: i64,
+    /// The save that was looked at last; nothing before the first look of this process.
+    save: Option<SaveId>,
     /// Nothing is left to do.
     pub plan_is_empty: bool,
     /// An operator asked to repair drift.
@@ -67,6 +71,7 @@ impl DeployState {
             plan: String::new(),
             plan_json: String::new(),
             changed_at: now(),
+            save: None,
             plan_is_empty: true,
             heal: false,
             based_on: String::new(),
@@ -134,12 +139,12 @@ pub(super) fn plan_header(name: &DeployName, plan: &Plan) -> String {
 
 impl Engine {
     /// Brings the deploys in line with the files; the generation rule is here.
-    pub(super) fn read_specs(&mut self, saved: &BTreeSet<String>) -> Result<(), StateError> {
+    pub(super) fn read_specs(&mut self) -> Result<(), StateError> {
         let files = spec_files(&self.parts.state.deploy_dir())?;
         let mut present = BTreeSet::new();
-        for (name, bytes) in files {
-            self.read_spec(&name, &bytes, saved.contains(name.as_str()))?;
-            present.insert(name);
+        for file in files {
+            self.read_spec(&file)?;
+            present.insert(file.name);
         }
         let gone: Vec<DeployName> =
             self.deploys.keys().filter(|name| !present.contains(*name)).cloned().collect();
@@ -149,17 +154,24 @@ impl Engine {
         self.read_plans()
     }
 
-    fn read_spec(&mut self, name: &DeployName, bytes: &[u8], saved: bool) -> Result<(), StateError> {
-        let sha256 = crate::sha256_hex(bytes);
-        let known = self.deploys.get(name);
-        let same = known.is_some_and(|d| d.record.file_sha256 == sha256 && !d.record.removed);
-        // Saving equal bytes again changes nothing, unless something waits for just that: a held rollback is
-        // released by it, a failed deploy tried again.
-        let wanted_again =
-            saved && known.is_some_and(|d| !matches!(d.state, "converged" | "converging" | "rejected"));
-        if same && !wanted_again {
+    fn read_spec(&mut self, SpecFile { name, bytes, save }: &SpecFile) -> Result<(), StateError> {
+        let known = self.deploys.get_mut(name);
+        if known.as_ref().is_some_and(|d| d.save == Some(*save) && !d.record.removed) {
             return Ok(());
         }
+        let sha256 = crate::sha256_hex(bytes);
+        if let Some(known) = known
+            && known.record.file_sha256 == sha256
+            && !known.record.removed
+        {
+            // Saving equal bytes again changes nothing, unless something waits for just that: a held rollback is
+            // released by it, a failed deploy tried again. What was there when zedd started was not saved again.
+            let again = known.save.replace(*save).is_some();
+            if !again || matches!(known.state, "converged" | "converging" | "rejected") {
+                return Ok(());
+            }
+        }
+        let known = self.deploys.get(name);
         let mut record = match known {
             Some(known) => known.record.clone(),
             // A state directory that was lost: counting goes on where the stamps are, or they would be newer.
@@ -196,6 +208,7 @@ impl Engine {
         let heal = record.rejected.is_none();
         let mut deploy = DeployState::remembered(name, record);
         deploy.heal = heal;
+        deploy.save = Some(*save);
         self.deploys.insert(name.clone(), deploy);
         if let Some(busy) = self.parts.shared.busy().get(name) {
             // A newer save ends the probes of the older one: it is taken back, then the newer one is deployed.
@@ -232,7 +245,7 @@ impl Engine {
     /// Dry runs: parsed and planned, never remembered, never applied.
     fn read_plans(&mut self) -> Result<(), StateError> {
         let mut found = BTreeMap::new();
-        for (name, bytes) in spec_files(&self.parts.state.plan_dir())? {
+        for SpecFile { name, bytes, save: _ } in spec_files(&self.parts.state.plan_dir())? {
             let sha256 = crate::sha256_hex(&bytes);
             let old = self.plans.remove(&name);
             let generation = self.deploys.get(&name).map_or(0, |d| d.record.generation) + 1;

@@ -151,7 +151,7 @@ impl Engine {
         if !std::mem::replace(&mut self.started, true) {
             self.recover();
         }
-        if let Err(error) = self.read_specs(&inbox.saved) {
+        if let Err(error) = self.read_specs() {
             self.trouble(&crate::chain(&error));
         }
         let look = match self.look() {

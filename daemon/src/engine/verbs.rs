@@ -233,8 +233,7 @@ impl Engine {
         let path = self.parts.state.deploy_dir().join(format!("{name}.ron"));
         replace_file(&path, text.as_bytes())
             .map_err(|e| CtlError::new(Code::Failed, format!("failed to write `{}`: {e}", path.display())))?;
-        self.read_specs(&std::iter::once(name.to_string()).collect())
-            .map_err(|e| CtlError::new(Code::Failed, crate::chain(&e)))?;
+        self.read_specs().map_err(|e| CtlError::new(Code::Failed, crate::chain(&e)))?;
         if plan.is_empty() {
             self.converge_and_wait(&name, ticket);
             return Ok(());

@@ -140,8 +140,34 @@ pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
 /// Runs the same bench inside the ZFS guest; `false` when there is none.
 pub(crate) fn in_guest(options: &Options, name: &str) -> Result<bool, String> {
     let me = std::env::current_exe().map_err(|e| format!("cannot find xtask itself: {e}"))?;
-    let release = program("xtask")?;
-    let mut command = vec![release.to_string_lossy().into_owned(), "bench".into(), name.into()];
+    let target = crate::zfs::target_dir();
+    let build = [
+        "build",
+        "--release",
+        "-p",
+        "zedd",
+        "-p",
+        "zed-ctl",
+        "-p",
+        "xtask",
+        "--bins",
+        "--features",
+        "zedd/zfs",
+    ];
+    let cmd =
+        Cmd::cargo().args(build).env("CARGO_TARGET_DIR", &target).deadline(Duration::from_secs(45 * 60));
+    let env = match crate::zfs::build_env() {
+        Ok(env) => env,
+        Err(why) => {
+            not_run("on ZFS", &why);
+            return Ok(false);
+        }
+    };
+    if !env.iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value)).run()?.ok() {
+        return Err("the release build with ZFS failed".into());
+    }
+    let mut command =
+        vec![target.join("release/xtask").to_string_lossy().into_owned(), "bench".into(), name.into()];
     command.push("--on-zfs".into());
     if options.quick {
         command.push("--quick".into());

@@ -109,11 +109,16 @@ impl Place {
     /// place of the one that does.
     fn cargo(&self) -> Result<Cmd, String> {
         let triple = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-        let cmd = Cmd::cargo().env(triple, self.runner.join(" ")).env("CARGO_TARGET_DIR", target.join("zfs"));
+        let cmd = Cmd::cargo().env(triple, self.runner.join(" ")).env("CARGO_TARGET_DIR", target_dir());
         Ok(build_env()?.into_iter().fold(cmd.deadline(DEADLINE), |cmd, (key, value)| cmd.env(&key, value)))
     }
+}
+
+/// Where programs that are linked to libzfs are built.
+pub(crate) fn target_dir() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    target.join("zfs")
 }
 
 /// What a build with `--features zfs` needs in its environment: nothing where libzfs is installed for development,

@@ -157,7 +157,8 @@ impl Tour {
                 .map_err(|e| format!("cannot make a folder: {e}"))?;
             args.splice(0..0, ["--mount", "zed"]);
         } else {
-            args.push("--no-mount");
+            // Where specs can be placed, and removed, without a mount.
+            args.extend(["--state", "state", "--no-mount"]);
         }
         println!("$ zedd {} &", args.join(" "));
         let log = std::fs::File::create(self.dir.path().join("zedd.log"))
@@ -231,7 +232,7 @@ impl Tour {
         if self.mounted {
             self.show("rm zed/deploy/hello.ron")?;
         } else {
-            self.show("rm store/zed/deploy/hello.ron")?;
+            self.show("rm state/deploy/hello.ron")?;
         }
         self.until(&format!("! curl -s 127.0.0.1:{}/version.txt", self.port))?;
         let mut child = self.daemon.take().ok_or("zedd does not run")?;

@@ -54,7 +54,9 @@ impl Bare {
     fn open(store_name: &str, state: Option<&Path>) -> Result<Self, String> {
         let store = zed_store::open(store_name).map_err(|e| crate::chain(&e))?;
         let dir = match state {
-            Some(dir) => dir.to_owned(),
+            Some(dir) => {
+                std::path::absolute(dir).map_err(|e| format!("failed to find `{}`: {e}", dir.display()))?
+            }
             None => own_directory(&*store)?,
         };
         let state = StateDir::open(&dir).map_err(|e| crate::chain(&e))?;

@@ -55,7 +55,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let store = zed_store::open(&store_name).map_err(|e| crate::chain(&e))?;
     ensure_own_datasets(&*store).map_err(|e| crate::chain(&e))?;
     let state_dir = match &args.state {
-        Some(dir) => dir.clone(),
+        // Supervisors are given paths below it, and have working directories of their own.
+        Some(dir) => {
+            std::path::absolute(dir).map_err(|e| format!("failed to find `{}`: {e}", dir.display()))?
+        }
         None => own_directory(&*store)?,
     };
     let state = StateDir::open(&state_dir).map_err(|e| crate::chain(&e))?;

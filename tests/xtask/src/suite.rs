@@ -17,7 +17,7 @@ mod tools;
 /// Command line of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these tiers: fmt, clippy, doc, tidy, unit, fault, fuse, tools, zfs.
+    /// Run only these tiers: fmt, clippy, unit, tidy, doc, fault, fuse, demo, tools, zfs.
     pub tiers: Vec<String>,
     /// Leave these tiers out (each is printed as not run).
     #[arg(long, value_name = "TIER")]
@@ -49,6 +49,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "doc", what: "rustdoc without a warning, and its examples", run: doc },
     Tier { name: "fault", what: "kill or fail at every step of deploy and rollback", run: fault },
     Tier { name: "fuse", what: "the daemon through a real mount and its socket", run: fuse },
+    Tier { name: "demo", what: "the newcomer's tour, as a newcomer runs it", run: demo },
     Tier { name: "tools", what: "ansible, rsync, vim, install, sed on a real mount", run: tools::tier },
     Tier { name: "zfs", what: "stores, faults and the daemon on real OpenZFS", run: zfs },
 ];
@@ -172,6 +173,11 @@ fn without_mount(options: &Options) -> Result<Option<String>, String> {
         return Ok(Some("there is no /dev/fuse".into()));
     }
     tools::install(options, &[("fusermount3", "fuse3"), ("curl", "curl"), ("python3", "python3")])
+}
+
+fn demo(_: &Options, _: &mut Counts) -> Result<Outcome, String> {
+    let me = std::env::current_exe().map_err(|e| format!("cannot find xtask itself: {e}"))?;
+    verdict(&Cmd::new(me).arg("demo").run()?)
 }
 
 fn zfs(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {

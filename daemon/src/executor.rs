@@ -39,6 +39,9 @@ const KEEP_FAILURES: usize = 20;
 /// Lines of an app's log that become evidence.
 const EVIDENCE_LINES: usize = 200;
 
+/// Reason of an undo that no failure caused.
+pub const INTERRUPTED: &str = "zedd was stopped in the middle";
+
 /// The daemon was killed here, as far as the run is concerned. Only fault tests see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Killed;
@@ -185,7 +188,7 @@ impl Executor {
             && undoing.is_none()
             && !matches!(run.plan.purpose, Purpose::Rollback { .. })
         {
-            undoing = Some("zedd was stopped in the middle".to_owned());
+            undoing = Some(INTERRUPTED.to_owned());
         }
         let mut begun = progress.begun;
         let result = match undoing {
@@ -195,7 +198,11 @@ impl Executor {
         let ending = match result {
             Ok(()) => Ending::Committed,
             Err(Stop::Killed) => return Err(Killed),
-            Err(Stop::Failed(reason)) => self.take_back(run, unit, begun, &progress.undone, reason)?,
+            Err(Stop::Failed(reason)) => {
+                let ending = self.take_back(run, unit, begun, &progress.undone, reason)?;
+                self.tell_of_failure(run, unit, &ending);
+                ending
+            }
         };
         self.point(&format!("end {}", unit.name))?;
         self.record(run, &Record::Ended { unit: unit.name.clone(), ending: ending.clone() }, true)?;
@@ -264,6 +271,32 @@ impl Executor {
             self.record(run, &Record::StepUndone { unit: unit.name.clone(), step: index }, false)?;
         }
         Ok(Ending::Undone { reason })
+    }
+
+    /// The apps' own `on_failure` hooks, once what was before is back. Their failure changes nothing any more.
+    fn tell_of_failure(&self, run: &Run<'_>, unit: &Unit, ending: &Ending) {
+        if !matches!(ending, Ending::Undone { reason } if reason != INTERRUPTED) {
+            return;
+        }
+        let releases = unit.steps.iter().filter_map(|planned| match &planned.step {
+            Step::RecordRelease { release } => Some(release),
+            _ => None,
+        });
+        for release in releases {
+            let spec = unit.steps.iter().find_map(|planned| match &planned.step {
+                Step::StartApp { run } | Step::Probe { run, .. } if run.app == release.app => Some(run),
+                _ => None,
+            });
+            let Some(spec) = spec else { continue };
+            for command in &release.definition.hooks.on_failure {
+                let hook =
+                    Step::Hook { kind: "on_failure".into(), command: command.clone(), run: spec.clone() };
+                (run.on_progress)(&title(&hook));
+                if let Err(error) = self.steps.run(&hook, run.cancel) {
+                    tracing::warn!(app = %release.app, error = %crate::chain(&error), "an on_failure hook failed");
+                }
+            }
+        }
     }
 
     fn undo_step(&self, run: &Run<'_>, step: &Step, point: &str) -> Result<Result<(), String>, Killed> {

@@ -93,6 +93,9 @@ impl Bare {
             Journal::unfinished(&self.state).map_err(|e| format!("failed to list the journals: {e}"))?;
         let mut out = std::io::stdout();
         write!(out, "{text}").map_err(|e| format!("failed to write to stdout: {e}"))?;
+        if views.is_empty() && !json {
+            eprintln!("zedd: no app is stamped in this store");
+        }
         for path in unfinished {
             eprintln!(
                 "zedd: a run was interrupted: {}; the next zedd completes it or takes it back",

@@ -486,3 +486,36 @@ fn a_killed_app_is_drift_and_heals_when_asked() {
     assert_eq!(case.version(&daemon), "1");
     daemon.stop();
 }
+
+#[test]
+fn a_waiter_is_told_when_status_says_so_too() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "waiter".into() };
+    case.deploy("1");
+    case.deploy("2");
+    let daemon = case.daemon(Faults::none());
+    for (target, version) in [(RollbackTarget::Latest, "1"), (RollbackTarget::Undo, "2")] {
+        daemon.verb(Some("a"), Verb::Rollback(target)).unwrap().unwrap();
+        assert_eq!(daemon.shared.world().apps["a"].version, version);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn on_failure_hooks_run_when_what_was_before_is_back() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "hooks".into() };
+    case.deploy("1");
+    case.host.set_probe(&app(), "2", SimProbe::Unhealthy("no".into()));
+    let daemon = case.daemon(Faults::none());
+    let hooks = r#"health: (attempts: 1), hooks: (on_failure: [["page", "someone"]])"#;
+    daemon.save("d", &spec("2").replace("health: (attempts: 1)", hooks));
+    daemon.settled("d").unwrap().unwrap_err();
+    let history = case.host.history();
+    assert_eq!(history[history.len() - 2..], ["start a 1", "hook a page"], "{history:?}");
+    daemon.stop();
+}

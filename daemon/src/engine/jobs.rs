@@ -3,6 +3,7 @@
 use super::Engine;
 use super::now;
 use crate::events::About;
+use crate::executor::INTERRUPTED;
 use crate::executor::Killed;
 use crate::executor::OnProgress;
 use crate::executor::RunReport;
@@ -23,9 +24,6 @@ use zed_fs::Ticket;
 use zed_plan::Plan;
 use zed_plan::Purpose;
 use zed_spec::DeployName;
-
-/// Reason of an undo that no failure caused.
-const INTERRUPTED: &str = "zedd was stopped in the middle";
 
 /// What a worker does.
 pub(super) enum Work {
@@ -158,9 +156,8 @@ impl Engine {
             }
         };
         self.parts.metrics.run_ended(&job.plan.purpose, job.took, &outcome);
-        for ticket in job.tickets {
-            self.parts.shared.end_ticket(ticket, &outcome);
-        }
+        // Whoever waited reads status next: it is told when the world says so, too.
+        self.ended.extend(job.tickets.into_iter().map(|ticket| (ticket, outcome.clone())));
         // Another interrupted run of the same deploy may wait.
         self.recover_next(&name);
     }

@@ -39,6 +39,7 @@ use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 use zed_ctl::EventKind;
+use zed_fs::Outcome;
 use zed_fs::Ticket;
 use zed_host::Host;
 use zed_plan::Release;
@@ -85,6 +86,8 @@ pub struct Engine {
     /// Commands that changed what a look sees: they wait for their deploy from the next pass on, because the
     /// look of their own was taken before.
     waiting_next: Vec<(DeployName, Ticket)>,
+    /// Commands whose runs have ended, until the world shows it.
+    ended: Vec<(Ticket, Outcome)>,
     /// Commands that end with the present pass.
     after_pass: Vec<Ticket>,
     ends: mpsc::Receiver<JobEnd>,
@@ -117,6 +120,7 @@ impl Engine {
             releases_grew: false,
             waiting: BTreeMap::new(),
             waiting_next: Vec::new(),
+            ended: Vec::new(),
             after_pass: Vec::new(),
             ends,
             end,
@@ -139,6 +143,7 @@ impl Engine {
             self.pass(&inbox);
         }
         self.drain();
+        self.tell_ended();
     }
 
     /// One turn.
@@ -166,11 +171,18 @@ impl Engine {
         self.handle(&inbox.requests, &look);
         let changed = self.converge(&look);
         self.publish(&look);
+        self.tell_ended();
         self.settle(inbox.seen);
         for ticket in std::mem::take(&mut self.after_pass) {
             self.parts.shared.end_ticket(ticket, &Ok("looked at everything".to_owned()));
         }
         self.parts.metrics.pass(began.elapsed(), changed);
+    }
+
+    fn tell_ended(&mut self) {
+        for (ticket, outcome) in std::mem::take(&mut self.ended) {
+            self.parts.shared.end_ticket(ticket, &outcome);
+        }
     }
 
     /// Waits for workers that are about to end, a little while.

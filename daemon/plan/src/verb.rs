@@ -20,6 +20,7 @@ use crate::plan::Step;
 use crate::plan::Unit;
 use crate::props::AppStamp;
 use crate::props::RunState;
+use crate::props::name;
 use crate::props::parse_stamps;
 use crate::props::stamp_edits;
 use crate::release::has_process;
@@ -76,9 +77,19 @@ impl Found<'_> {
     }
 }
 
+/// Every stamped app, in one pass over the observation.
+fn stamped(observed: &Observed) -> impl Iterator<Item = (&DatasetPath, Vec<AppStamp>)> {
+    observed
+        .datasets
+        .iter()
+        .filter(|(path, found)| {
+            !is_own(path.as_str()) && found.user.keys().any(|key| key.starts_with(name::APP))
+        })
+        .map(|(path, found)| (path, parse_stamps(path, &found.user).apps))
+}
+
 fn find<'a>(app: &AppName, observed: &'a Observed) -> Option<Found<'a>> {
-    observed.datasets.iter().filter(|(path, _)| !is_own(path.as_str())).find_map(|(dataset, found)| {
-        let stamps = parse_stamps(&format!("dataset {dataset}"), &found.user).apps;
+    stamped(observed).find_map(|(dataset, stamps)| {
         let index = stamps.iter().position(|stamp| stamp.app == *app)?;
         Some(Found { dataset, stamps, index })
     })
@@ -215,23 +226,20 @@ pub fn release_edit(app: &AppName, observed: &Observed) -> Option<PropEdit> {
     Some(PropEdit { path: found.dataset.clone(), native: BTreeMap::new(), user })
 }
 
-/// Apps that should run by their stamps, and of which there is no process because the host has booted since
-/// or because the process record is gone.
-pub fn apps_to_start_after_boot(observed: &Observed) -> Vec<(AppName, DeployName)> {
-    let mut found = Vec::new();
-    for (path, dataset) in &observed.datasets {
-        if is_own(path.as_str()) {
-            continue;
-        }
-        for stamp in parse_stamps(&format!("dataset {path}"), &dataset.user).apps {
-            let missing = match observed.processes.get(&stamp.app) {
-                None => true,
-                Some(process) => process.status == ProcessStatus::Gone { rebooted: true },
-            };
-            if missing && stamp.state == RunState::Running {
-                found.push((stamp.app, stamp.deploy));
-            }
-        }
-    }
-    found
+/// Apps of a deploy that should run by their stamps, and of which there is no process because the host has booted
+/// since or because the process record is gone.
+pub fn apps_to_start_after_boot(
+    deploy: &DeployName,
+    observed: &Observed,
+    releases: &BTreeMap<String, Release>,
+) -> Vec<AppName> {
+    stamped(observed)
+        .flat_map(|(_, stamps)| stamps)
+        .filter(|stamp| stamp.deploy == *deploy && stamp.state == RunState::Running)
+        .filter(|stamp| match observed.processes.get(&stamp.app) {
+            None => releases.get(&stamp.spec).is_some_and(|release| has_process(&release.definition)),
+            Some(process) => process.status == ProcessStatus::Gone { rebooted: true },
+        })
+        .map(|stamp| stamp.app)
+        .collect()
 }

@@ -342,7 +342,6 @@ impl Engine {
         }
         if plan.is_empty() {
             self.at_rest_with(name, &plan, rejected);
-            self.keep_running(name, look);
             return false;
         }
         self.work_on_plan(name, plan, look)

@@ -244,17 +244,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts apps of a deploy that should run and do not because the host has booted, where the planner has
-    /// no say: the deploy has failed or is held, so the release that is stamped is the one to run.
+    /// Starts apps of a failed deploy that should run and do not because the host has booted: the planner has no
+    /// say there, so the release that is stamped is the one to run.
     pub(super) fn keep_running(&mut self, name: &DeployName, look: &Look) {
         if self.parts.shared.busy().contains_key(name) {
             return;
         }
-        let missing: Vec<AppName> = zed_plan::apps_to_start_after_boot(&look.observed)
-            .into_iter()
-            .filter(|(_, deploy)| deploy == name)
-            .map(|(app, _)| app)
-            .collect();
+        let missing = zed_plan::apps_to_start_after_boot(name, &look.observed, &self.releases);
         if missing.is_empty() {
             return;
         }

@@ -64,7 +64,7 @@ pub enum Command {
 pub enum Offline {
     /// Show what the store says of every app
     Status,
-    /// Put an app's data and state back; it is started by the next zedd
+    /// Put an app back: its data, its state, and its process
     Rollback {
         /// The app
         app: String,

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use zed_host::Host;
@@ -71,6 +72,7 @@ pub struct Executor {
     host: Arc<dyn Host>,
     state: StateDir,
     faults: Faults,
+    stopping: Arc<AtomicBool>,
 }
 
 /// What all units of one run share.
@@ -83,8 +85,16 @@ struct Run<'a> {
 
 impl Executor {
     /// With these effects.
-    pub fn new(steps: Steps, host: Arc<dyn Host>, state: StateDir, faults: Faults) -> Self {
-        Self { steps, host, state, faults }
+    ///
+    /// Once `stopping` is set, what fails is left as a kill would leave it: an orderly stop must not be worse.
+    pub fn new(
+        steps: Steps,
+        host: Arc<dyn Host>,
+        state: StateDir,
+        faults: Faults,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self { steps, host, state, faults, stopping }
     }
 
     /// Carries out a new plan from its first step.
@@ -125,8 +135,10 @@ impl Executor {
         let Ok(report) = self.run_units(&run, records) else { return Ok(Err(Killed)) };
         let _ = self.state.prune_evidence(KEEP_FAILURES);
         // A run that needs a person keeps its journal in place: the next start, or `retry`, goes on with it.
-        if !report.values().any(|ending| matches!(ending, Ending::NeedsOperator { .. })) {
-            journal.close()?;
+        let stuck = report.values().any(|ending| matches!(ending, Ending::NeedsOperator { .. }));
+        if !stuck && let Err(error) = journal.close() {
+            // All its units have ended, so finding it again does nothing.
+            tracing::warn!(%error, run = %plan.run, "an ended journal could not be put away");
         }
         Ok(Ok(report))
     }
@@ -198,6 +210,7 @@ impl Executor {
         let ending = match result {
             Ok(()) => Ending::Committed,
             Err(Stop::Killed) => return Err(Killed),
+            Err(Stop::Failed(_)) if self.stopping.load(Ordering::SeqCst) => return Err(Killed),
             Err(Stop::Failed(reason)) => {
                 let ending = self.take_back(run, unit, begun, &progress.undone, reason)?;
                 self.tell_of_failure(run, unit, &ending);
@@ -238,7 +251,7 @@ impl Executor {
                     Ok(()) => {}
                     // After the commit point only what is first there decides: the stamp. Clearing up later is
                     // retried by retention, and is no reason to throw a good release away.
-                    Err(error) if index > unit.commit_at => {
+                    Err(error) if index > unit.commit_at || !is_stamp(unit, index) => {
                         tracing::warn!(unit = unit.name, error, "clearing up after the commit failed");
                     }
                     Err(error) => return Err(Stop::Failed(error)),
@@ -259,7 +272,13 @@ impl Executor {
         reason: String,
     ) -> Result<Ending, Killed> {
         self.point(&format!("undoing {}", unit.name))?;
-        self.record(run, &Record::Undoing { unit: unit.name.clone(), reason: reason.clone() }, true)?;
+        let undoing = Record::Undoing { unit: unit.name.clone(), reason: reason.clone() };
+        if let Err(error) = run.journal.append(&undoing, true) {
+            // Without this line a restart could go forward from the middle of an undo.
+            let reason =
+                format!("{reason}; nothing was taken back, because the journal cannot be written: {error}");
+            return Ok(Ending::NeedsOperator { reason });
+        }
         for index in (0..begun).rev().filter(|index| !undone.contains(index)) {
             for step in &unit.steps[index].undo {
                 (run.on_progress)(&format!("undo {}", title(step)));
@@ -275,7 +294,9 @@ impl Executor {
 
     /// The apps' own `on_failure` hooks, once what was before is back. Their failure changes nothing any more.
     fn tell_of_failure(&self, run: &Run<'_>, unit: &Unit, ending: &Ending) {
-        if !matches!(ending, Ending::Undone { reason } if reason != INTERRUPTED) {
+        // A newer save cancelled it: that is no failure to tell anybody of.
+        let superseded = run.cancel.load(Ordering::SeqCst);
+        if superseded || !matches!(ending, Ending::Undone { reason } if reason != INTERRUPTED) {
             return;
         }
         let releases = unit.steps.iter().filter_map(|planned| match &planned.step {
@@ -380,6 +401,12 @@ fn blocked(unit: &Unit, report: &RunReport) -> Option<String> {
         .iter()
         .find(|name| report.get(*name).is_some_and(|ending| *ending != Ending::Committed))
         .map(|name| format!("`{name}` failed before it"))
+}
+
+/// True for the step that decides after the commit point: the stamp. A rollback has none, its properties came
+/// with its data.
+fn is_stamp(unit: &Unit, index: usize) -> bool {
+    index < unit.commit_at || matches!(unit.steps[index].step, Step::SetProps { .. })
 }
 
 /// Consecutive creations share a journal record.

@@ -117,9 +117,15 @@ impl Journal {
         let dir = state.journal_dir();
         let path = dir.join(format!("{}.jsonl", plan.run));
         let file = fs::OpenOptions::new().create_new(true).append(true).open(&path)?;
-        let journal = Self { path, file: Mutex::new(file) };
-        journal.append(&Record::Intent { plan: Box::new(plan.clone()) }, true)?;
-        fs::File::open(dir)?.sync_all()?;
+        let journal = Self { path: path.clone(), file: Mutex::new(file) };
+        let written = journal
+            .append(&Record::Intent { plan: Box::new(plan.clone()) }, true)
+            .and_then(|()| fs::File::open(dir)?.sync_all());
+        if let Err(error) = written {
+            // The run will be reported as not begun: it must not be found at the next start.
+            fs::remove_file(&path)?;
+            return Err(error);
+        }
         Ok(journal)
     }
 
@@ -152,7 +158,12 @@ impl Journal {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
         let mut file = self.file.lock();
-        file.write_all(&line)?;
+        let before = file.metadata()?.len();
+        if let Err(error) = file.write_all(&line) {
+            // Half a line would make everything after it unreadable.
+            file.set_len(before)?;
+            return Err(error);
+        }
         if durable { file.sync_data() } else { Ok(()) }
     }
 
@@ -171,6 +182,11 @@ impl Journal {
         kept.sort();
         let excess = kept.len().saturating_sub(KEEP_ENDED);
         kept[..excess].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    /// The run whose journal this is.
+    pub fn run_of(path: &Path) -> Option<&str> {
+        path.file_stem().and_then(|stem| stem.to_str())
     }
 
     /// Journals without an ending, oldest first.

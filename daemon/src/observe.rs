@@ -20,6 +20,9 @@ use zed_store::Snapshot;
 use zed_store::Store;
 use zed_store::StoreError;
 
+/// Longest file that a value is read from, in bytes.
+pub const MAX_VALUE_FILE: usize = 1 << 20;
+
 /// What does not change between two looks.
 #[derive(Debug, Clone)]
 pub struct Fixed {
@@ -123,7 +126,7 @@ fn values_from_elsewhere<'a>(
             match from {
                 ValueFrom::Env(name) => add_variable(name),
                 ValueFrom::File(path) => {
-                    if let Ok(bytes) = std::fs::read(path) {
+                    if let Ok((bytes, _)) = crate::state::read_regular(path.as_ref(), MAX_VALUE_FILE) {
                         files.insert(path.clone(), crate::sha256_hex(&bytes));
                     }
                 }

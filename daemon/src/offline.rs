@@ -29,7 +29,6 @@ use zed_plan::RollbackInput;
 use zed_plan::RollbackTarget;
 use zed_plan::plan_rollback;
 use zed_spec::AppName;
-use zed_spec::HostName;
 use zed_store::Store;
 
 /// Everything that is there without a daemon.
@@ -60,10 +59,10 @@ impl Bare {
             None => own_directory(&*store)?,
         };
         let state = StateDir::open(&dir).map_err(|e| crate::chain(&e))?;
-        let lock = crate::serve::lock(&state)?;
+        let lock = crate::serve::lock(state.root())?;
         let host = LocalHost::new(state.root().to_owned(), crate::serve::supervisor()?);
         let fixed = Fixed {
-            host: HostName::parse("localhost").map_err(|e| e.to_string())?,
+            host: crate::serve::host_name(None, &zed_host::observe_facts())?,
             pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
             facts: zed_host::observe_facts(),
             runtimes: BTreeSet::from(["process".to_owned()]),
@@ -134,7 +133,13 @@ impl Bare {
         })
         .map_err(|e| crate::chain(&e))?;
         let steps = Steps::new(self.store.clone(), self.host.clone(), self.state.clone());
-        let executor = Executor::new(steps, self.host.clone(), self.state.clone(), Faults::none());
+        let executor = Executor::new(
+            steps,
+            self.host.clone(),
+            self.state.clone(),
+            Faults::none(),
+            Arc::new(AtomicBool::new(false)),
+        );
         let on_progress: OnProgress = Arc::new(|step| eprintln!("{step}"));
         let report = executor
             .run(&plan, &Arc::new(AtomicBool::new(false)), &on_progress)

@@ -62,7 +62,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => own_directory(&*store)?,
     };
     let state = StateDir::open(&state_dir).map_err(|e| crate::chain(&e))?;
-    let _lock = lock(&state)?;
+    let _lock = lock(state.root())?;
+    // Another state directory is no licence for a second zedd on the same store.
+    let _store_lock = match own_directory(&*store) {
+        Ok(own) if own != state.root() => Some(lock(&own)?),
+        _ => None,
+    };
     let log_level = logging::start(&state.log_path()).map_err(|e| format!("failed to start the log: {e}"))?;
     let facts = zed_host::observe_facts();
     let host_name = host_name(args.host.as_deref(), &facts)?;
@@ -89,12 +94,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let control: Arc<dyn Control> =
         Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), log_level));
     watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
+    let (alive, ended) = tokio::sync::oneshot::channel::<()>();
     let engine = std::thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || engine.run())
+        .spawn(move || {
+            // Dropped when the loop ends, however that is.
+            let _alive = alive;
+            engine.run();
+        })
         .map_err(|e| format!("failed to start the reconcile loop: {e}"))?;
 
-    let served = serve_tree(args, &defaults, control, &events);
+    let served = serve_tree(args, &defaults, control, &events, ended);
     shared.stop();
     if engine.join().is_err() {
         return Err("the reconcile loop ended with a panic; the journals say how far it was".to_owned());
@@ -108,6 +118,7 @@ fn serve_tree(
     defaults: &Result<Defaults, String>,
     control: Arc<dyn Control>,
     events: &Events,
+    ended: tokio::sync::oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,7 +140,7 @@ fn serve_tree(
     let mounted = if args.no_mount { None } else { Some(mount(args, defaults, &tree)?) };
     events.emit(EventKind::DaemonStarted, About::nothing(), concat!("zedd ", env!("CARGO_PKG_VERSION")));
     announce()?;
-    let reason = runtime.block_on(until_told_to_stop())?;
+    let reason = runtime.block_on(until_told_to_stop(ended))?;
     events.emit(EventKind::DaemonStopping, About::nothing(), reason);
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     drop(socket);
@@ -194,7 +205,7 @@ fn announce() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn until_told_to_stop() -> Result<&'static str, Failure> {
+async fn until_told_to_stop(mut ended: tokio::sync::oneshot::Receiver<()>) -> Result<&'static str, Failure> {
     let on = |kind| signal(kind).map_err(|e| format!("failed to install a signal handler: {e}"));
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     // A closed terminal is no reason to stop.
@@ -203,14 +214,15 @@ async fn until_told_to_stop() -> Result<&'static str, Failure> {
         tokio::select! {
             _ = terminate.recv() => return Ok("SIGTERM"),
             _ = interrupt.recv() => return Ok("SIGINT"),
+            _ = &mut ended => return Ok("the reconcile loop has ended"),
             _ = hangup.recv() => tracing::info!("SIGHUP is ignored"),
         }
     }
 }
 
-/// Keeps a second zedd out of the same state directory, whatever its store.
-pub fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
-    let path = state.root().join("zedd.lock");
+/// Keeps a second zedd out of a directory.
+pub fn lock(dir: &Path) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
+    let path = dir.join("zedd.lock");
     let mut file = fs::OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -221,11 +233,7 @@ pub fn lock(state: &StateDir) -> Result<nix::fcntl::Flock<fs::File>, Failure> {
     let holder = std::io::read_to_string(&mut file).unwrap_or_default();
     let mut locked =
         nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
-            format!(
-                "another zedd (pid {}) uses the state directory `{}`",
-                holder.trim(),
-                state.root().display()
-            )
+            format!("another zedd (pid {}) uses the state directory `{}`", holder.trim(), dir.display())
         })?;
     locked
         .set_len(0)
@@ -277,7 +285,7 @@ pub fn supervisor() -> Result<SupervisorProgram, Failure> {
 }
 
 /// The given name, or the system's.
-fn host_name(given: Option<&str>, facts: &BTreeMap<String, String>) -> Result<HostName, Failure> {
+pub fn host_name(given: Option<&str>, facts: &BTreeMap<String, String>) -> Result<HostName, Failure> {
     let name = match given {
         Some(name) => name.to_owned(),
         None => facts.get("hostname").cloned().unwrap_or_default().to_lowercase(),

@@ -52,6 +52,15 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Who waits for it.
+    pub fn ticket(&self) -> Ticket {
+        match self {
+            Request::Verb { ticket, .. } | Request::Apply { ticket, .. } => *ticket,
+        }
+    }
+}
+
 /// Where an app is, by its stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppPlace {
@@ -160,6 +169,10 @@ impl Shared {
             inner.world = Arc::new(world);
             inner.world.version
         };
+        self.tell_hooks(version);
+    }
+
+    fn tell_hooks(&self, version: u64) {
         for hook in &*self.hooks.lock() {
             hook(version);
         }
@@ -216,8 +229,11 @@ impl Shared {
             inner.next_ticket += 1;
             let ticket = Ticket(inner.next_ticket);
             inner.tickets.insert(ticket, None);
-            while inner.tickets.len() > REMEMBERED_TICKETS {
-                inner.tickets.pop_first();
+            let excess = inner.tickets.len().saturating_sub(REMEMBERED_TICKETS);
+            let ended: Vec<Ticket> =
+                inner.tickets.iter().filter(|(_, o)| o.is_some()).map(|(t, _)| *t).take(excess).collect();
+            for ticket in ended {
+                inner.tickets.remove(&ticket);
             }
             inner.requests.push(make(ticket));
             ticket
@@ -332,7 +348,7 @@ impl Shared {
 
     /// Says what is being done on a deploy, and shows it at once.
     pub fn set_step(&self, deploy: &DeployName, step: &str) {
-        let world = {
+        let version = {
             let mut inner = self.inner.lock();
             if let Some(busy) = inner.busy.get_mut(deploy) {
                 step.clone_into(&mut busy.step);
@@ -344,9 +360,12 @@ impl Shared {
             let mut deploys = (*world.deploys).clone();
             deploys.insert(deploy.to_string(), Arc::new(view));
             world.deploys = Arc::new(deploys);
-            world
+            world.version += 1;
+            let version = world.version;
+            inner.world = Arc::new(world);
+            version
         };
-        self.publish(world);
+        self.tell_hooks(version);
     }
 
     /// The work on a deploy is over.

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use zed_plan::Plan;
@@ -84,8 +85,6 @@ pub enum Outcome {
     Converged,
     /// It failed, and what was before is back. Not tried again until the spec is saved or `retry` is written.
     Failed,
-    /// It could neither be completed nor taken back.
-    NeedsOperator,
 }
 
 impl StateDir {
@@ -115,6 +114,11 @@ impl StateDir {
             Err(e) => return Err(failed("read", &marker)(e)),
         }
         Ok(state)
+    }
+
+    /// An error of something else that keeps the state from being brought up to date.
+    pub fn blame(&self, problem: &str) -> StateError {
+        failed("bring up to date", &self.root)(io::Error::other(problem.to_owned()))
     }
 
     /// The directory itself.
@@ -263,8 +267,6 @@ impl StateDir {
 /// A spec file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecFile {
-    /// Its name without `.ron`.
-    pub name: DeployName,
     /// Its content, cut off behind the longest that a spec may be.
     pub bytes: Vec<u8>,
     /// Which save this is: another one, also of equal bytes, is another file or has another time.
@@ -274,9 +276,9 @@ pub struct SpecFile {
 /// Inode and modification time (seconds and nanoseconds) of a saved file.
 pub type SaveId = (u64, i64, i64);
 
-/// Spec files of a folder, sorted by name. Names that are no deploy's are scratch and left out.
-pub fn spec_files(dir: &Path) -> Result<Vec<SpecFile>, StateError> {
-    let mut found = Vec::new();
+/// Spec files of a folder by name. Names that are no deploy's are scratch and left out.
+pub fn spec_files(dir: &Path) -> Result<BTreeMap<DeployName, Result<SpecFile, StateError>>, StateError> {
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let path = entry.map_err(failed("list", dir))?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".ron"))
@@ -284,21 +286,24 @@ pub fn spec_files(dir: &Path) -> Result<Vec<SpecFile>, StateError> {
             continue;
         };
         let Ok(name) = DeployName::parse(name) else { continue };
-        match read_bounded(&path, zed_spec::MAX_SPEC_BYTES + 1) {
-            Ok((bytes, save)) => found.push(SpecFile { name, bytes, save }),
+        match read_regular(&path, zed_spec::MAX_SPEC_BYTES + 1) {
+            Ok((bytes, save)) => found.insert(name, Ok(SpecFile { bytes, save })),
             // Removed between listing and reading: it is simply not there.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed("read", &path)(e)),
-        }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => found.insert(name, Err(failed("read", &path)(e))),
+        };
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
-/// At most `limit` bytes of a file: a spec that is too long is refused by the parser, not loaded whole.
-fn read_bounded(path: &Path, limit: usize) -> io::Result<(Vec<u8>, SaveId)> {
-    let file = fs::File::open(path)?;
+/// At most `limit` bytes of a regular file. Anything else is refused without waiting for it: the loop must not
+/// hang on a FIFO or a device that somebody put there.
+pub fn read_regular(path: &Path, limit: usize) -> io::Result<(Vec<u8>, SaveId)> {
+    let file = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, limit as u64), &mut bytes)?;
     Ok((bytes, (found.ino(), found.mtime(), found.mtime_nsec())))
@@ -379,7 +384,7 @@ mod tests {
             fs::write(dir.path().join(name), name).unwrap();
         }
         let names: Vec<String> =
-            spec_files(dir.path()).unwrap().iter().map(|file| file.name.to_string()).collect();
+            spec_files(dir.path()).unwrap().into_keys().map(|name| name.to_string()).collect();
         assert_eq!(names, ["a", "b"]);
     }
 }

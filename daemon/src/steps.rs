@@ -2,6 +2,7 @@
 //!
 //! Every step may be repeated. Takes no decision that the plan did not take; knows no journal.
 
+use crate::observe::MAX_VALUE_FILE;
 use crate::state::StateDir;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -317,10 +318,13 @@ fn resolve(from: &ValueFrom) -> Result<String, (String, String)> {
                 "it is not set; set it for zedd and start zedd again".to_owned(),
             )),
         },
-        ValueFrom::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
-            Err(e) => Err((format!("the file {path}"), e.to_string())),
-        },
+        ValueFrom::File(path) => {
+            let failed = |problem: String| (format!("the file {path}"), problem);
+            let (bytes, _) = crate::state::read_regular(path.as_ref(), MAX_VALUE_FILE)
+                .map_err(|e| failed(e.to_string()))?;
+            let text = String::from_utf8(bytes).map_err(|e| failed(e.to_string()))?;
+            Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+        }
         ValueFrom::Secret(slot) => Err((
             format!("the secret slot {slot}"),
             "this zedd has no secret store; use Env(..) or File(..)".to_owned(),

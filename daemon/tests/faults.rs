@@ -519,3 +519,101 @@ fn on_failure_hooks_run_when_what_was_before_is_back() {
     assert_eq!(history[history.len() - 2..], ["start a 1", "hook a page"], "{history:?}");
     daemon.stop();
 }
+
+#[test]
+fn what_needs_an_operator_comes_before_anything_else() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "operator".into() };
+    case.deploy("1");
+    case.host.set_probe(&app(), "2", SimProbe::Unhealthy("no".into()));
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let faults = {
+        let broken = broken.clone();
+        Faults::by(move |point| {
+            if broken.load(Ordering::SeqCst) && point.starts_with("before undo") {
+                Fault::Fail
+            } else {
+                Fault::None
+            }
+        })
+    };
+    let daemon = case.daemon(faults);
+    daemon.save("d", &spec("2"));
+    assert_eq!(daemon.settled("d").unwrap().unwrap_err().code, zed_ctl::Code::NeedsOperator);
+    // Neither a newer spec nor a verb may come before the undo that is owed.
+    daemon.save("d", &format!("// again\n{}", spec("2")));
+    assert_eq!(daemon.settled("d").unwrap().unwrap_err().code, zed_ctl::Code::NeedsOperator);
+    for verb in [Verb::Restart, Verb::Rollback(RollbackTarget::Latest)] {
+        let refused = daemon.verb(Some("a"), verb).unwrap().unwrap_err();
+        assert_eq!(refused.code, zed_ctl::Code::NeedsOperator);
+    }
+    assert_eq!(daemon.world().deploys["d"].state, "needs-operator");
+    broken.store(false, Ordering::SeqCst);
+    case.host.set_probe(&app(), "2", SimProbe::Healthy);
+    daemon.verb(None, Verb::RetryDeploy { deploy: "d".into() }).unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "2");
+    daemon.stop();
+}
+
+#[test]
+fn a_restart_by_hand_is_no_verdict_on_a_failed_spec() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "verdict".into() };
+    case.deploy("1");
+    case.host.set_probe(&app(), "2", SimProbe::Unhealthy("no".into()));
+    let daemon = case.daemon(Faults::none());
+    daemon.save("d", &spec("2"));
+    daemon.settled("d").unwrap().unwrap_err();
+    daemon.verb(Some("a"), Verb::Restart).unwrap().unwrap();
+    assert_eq!(daemon.world().deploys["d"].state, "failed");
+    assert_eq!(case.version(&daemon), "1");
+    daemon.stop();
+}
+
+#[test]
+fn a_removal_that_fails_is_said_and_not_tried_without_end() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "removal".into() };
+    case.deploy("1");
+    let runs = Arc::new(AtomicU64::new(0));
+    let faults = {
+        let runs = runs.clone();
+        Faults::by(move |point| {
+            runs.fetch_add(u64::from(point == "intent"), Ordering::SeqCst);
+            if point.starts_with("before a ") { Fault::Fail } else { Fault::None }
+        })
+    };
+    let daemon = case.daemon(faults);
+    daemon.settled("d").unwrap().unwrap();
+    daemon.remove("d");
+    while daemon.settled("d").unwrap().is_ok() {}
+    assert_eq!(daemon.world().deploys["d"].state, "failed");
+    daemon.world();
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(case.host.running()[&app()], "1");
+    daemon.stop();
+}
+
+#[test]
+fn a_pipe_among_the_specs_stops_nobody_else() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "pipe".into() };
+    case.deploy("1");
+    let daemon = case.daemon(Faults::none());
+    let pipe = daemon.state.deploy_dir().join("pipe.ron");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let text = daemon.settled("pipe").unwrap().unwrap_err().message;
+    assert!(text.contains("not a regular file"), "{text}");
+    daemon.save("d", &spec("2"));
+    daemon.settled("d").unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "2");
+    daemon.stop();
+}

@@ -7,18 +7,14 @@ use crate::events::About;
 use crate::observe::Look;
 use crate::state::DeployRecord;
 use crate::state::Outcome as Ended;
-use crate::state::STATE_FORMAT;
 use crate::state::SaveId;
-use crate::state::SpecFile;
-use crate::state::StateError;
 use crate::state::Verdict;
-use crate::state::spec_files;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::time::Instant;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
 use zed_ctl::EventKind;
 use zed_fs::Outcome;
+use zed_fs::Ticket;
 use zed_plan::Declared;
 use zed_plan::Plan;
 use zed_plan::PlanInput;
@@ -50,7 +46,11 @@ pub struct DeployState {
     /// Seconds since 1970 of the last change of what is shown.
     pub changed_at: i64,
     /// The save that was looked at last; nothing before the first look of this process.
-    save: Option<SaveId>,
+    pub(super) save: Option<SaveId>,
+    /// Since when the file is missing, while that may still be a replacement in progress.
+    pub(super) missing_since: Option<Instant>,
+    /// Why the file or its record could not be read or written at the last pass.
+    pub(super) unread: Option<String>,
     /// Nothing is left to do.
     pub plan_is_empty: bool,
     /// An operator asked to repair drift.
@@ -72,6 +72,8 @@ impl DeployState {
             plan_json: String::new(),
             changed_at: now(),
             save: None,
+            missing_since: None,
+            unread: None,
             plan_is_empty: true,
             heal: false,
             based_on: String::new(),
@@ -126,7 +128,11 @@ impl DeployState {
 }
 
 /// Parses an accepted text again.
-fn declared(name: &DeployName, text: &str, generation: u64) -> Result<Declared, zed_spec::Diagnostics> {
+pub(super) fn declared(
+    name: &DeployName,
+    text: &str,
+    generation: u64,
+) -> Result<Declared, zed_spec::Diagnostics> {
     let spec = zed_spec::parse(name, text.as_bytes())?;
     let sha256 = spec.sha256();
     Ok(Declared { spec, generation, sha256 })
@@ -138,145 +144,6 @@ pub(super) fn plan_header(name: &DeployName, plan: &Plan) -> String {
 }
 
 impl Engine {
-    /// Brings the deploys in line with the files; the generation rule is here.
-    pub(super) fn read_specs(&mut self) -> Result<(), StateError> {
-        let files = spec_files(&self.parts.state.deploy_dir())?;
-        let mut present = BTreeSet::new();
-        for file in files {
-            self.read_spec(&file)?;
-            present.insert(file.name);
-        }
-        let gone: Vec<DeployName> =
-            self.deploys.keys().filter(|name| !present.contains(*name)).cloned().collect();
-        for name in gone {
-            self.spec_is_gone(&name)?;
-        }
-        self.read_plans()
-    }
-
-    fn read_spec(&mut self, SpecFile { name, bytes, save }: &SpecFile) -> Result<(), StateError> {
-        let known = self.deploys.get_mut(name);
-        if known.as_ref().is_some_and(|d| d.save == Some(*save) && !d.record.removed) {
-            return Ok(());
-        }
-        let sha256 = crate::sha256_hex(bytes);
-        if let Some(known) = known
-            && known.record.file_sha256 == sha256
-            && !known.record.removed
-        {
-            // Saving equal bytes again changes nothing, unless something waits for just that: a held rollback is
-            // released by it, a failed deploy tried again. What was there when zedd started was not saved again.
-            let again = known.save.replace(*save).is_some();
-            if !again || matches!(known.state, "converged" | "converging" | "rejected") {
-                return Ok(());
-            }
-        }
-        let known = self.deploys.get(name);
-        let mut record = match known {
-            Some(known) => known.record.clone(),
-            // A state directory that was lost: counting goes on where the stamps are, or they would be newer.
-            None => DeployRecord { generation: self.stamped_generation(name), ..DeployRecord::default() },
-        };
-        record.format = STATE_FORMAT;
-        record.file_sha256 = sha256;
-        record.removed = false;
-        let file = format!("{name}.ron");
-        match std::str::from_utf8(bytes).ok().map(|text| (text, declared(name, text, record.generation + 1)))
-        {
-            Some((text, Ok(_))) => {
-                record.generation += 1;
-                record.accepted = Some(text.to_owned());
-                record.rejected = None;
-                self.emit(
-                    EventKind::SpecAccepted,
-                    About::deploy(name.as_str()),
-                    &format!("generation {}", record.generation),
-                );
-            }
-            Some((_, Err(diagnostics))) => {
-                record.rejected = Some(diagnostics.render(&file));
-                self.emit(EventKind::SpecRejected, About::deploy(name.as_str()), &diagnostics.render(&file));
-            }
-            None => {
-                let error = zed_spec::parse(name, bytes).err().map(|d| d.render(&file)).unwrap_or_default();
-                self.emit(EventKind::SpecRejected, About::deploy(name.as_str()), &error);
-                record.rejected = Some(error);
-            }
-        }
-        self.parts.metrics.spec(record.rejected.is_none());
-        self.parts.state.write_record(name, &record)?;
-        let heal = record.rejected.is_none();
-        let mut deploy = DeployState::remembered(name, record);
-        deploy.heal = heal;
-        deploy.save = Some(*save);
-        self.deploys.insert(name.clone(), deploy);
-        if let Some(busy) = self.parts.shared.busy().get(name) {
-            // A newer save ends the probes of the older one: it is taken back, then the newer one is deployed.
-            busy.cancel.store(true, std::sync::atomic::Ordering::SeqCst);
-        }
-        Ok(())
-    }
-
-    /// The highest generation of a deploy that is stamped in the store.
-    fn stamped_generation(&self, name: &DeployName) -> u64 {
-        let datasets = self.parts.store.list().unwrap_or_default();
-        let stamps = datasets.iter().flat_map(|set| zed_plan::props::parse_stamps(&set.path, &set.user).apps);
-        stamps.filter(|stamp| stamp.deploy == *name).map(|stamp| stamp.generation).max().unwrap_or(0)
-    }
-
-    fn spec_is_gone(&mut self, name: &DeployName) -> Result<(), StateError> {
-        let Some(deploy) = self.deploys.get_mut(name) else { return Ok(()) };
-        if deploy.record.removed {
-            return Ok(());
-        }
-        deploy.record.removed = true;
-        deploy.record.verdict = None;
-        deploy.state = "removing";
-        deploy.changed_at = now();
-        self.parts.state.write_record(name, &deploy.record)?;
-        self.emit(
-            EventKind::SpecRemoved,
-            About::deploy(name.as_str()),
-            "its apps are stopped and released, their data kept",
-        );
-        Ok(())
-    }
-
-    /// Dry runs: parsed and planned, never remembered, never applied.
-    fn read_plans(&mut self) -> Result<(), StateError> {
-        let mut found = BTreeMap::new();
-        for SpecFile { name, bytes, save: _ } in spec_files(&self.parts.state.plan_dir())? {
-            let sha256 = crate::sha256_hex(&bytes);
-            let old = self.plans.remove(&name);
-            let generation = self.deploys.get(&name).map_or(0, |d| d.record.generation) + 1;
-            if let Some(old) = old
-                && old.record.file_sha256 == sha256
-                && old.record.generation == generation
-            {
-                found.insert(name, old);
-                continue;
-            }
-            let mut record = DeployRecord {
-                format: STATE_FORMAT,
-                generation,
-                file_sha256: sha256,
-                ..DeployRecord::default()
-            };
-            match zed_spec::parse(&name, &bytes) {
-                Ok(_) => record.accepted = Some(String::from_utf8_lossy(&bytes).into_owned()),
-                Err(diagnostics) => record.rejected = Some(diagnostics.render(&format!("{name}.ron"))),
-            }
-            found.insert(name.clone(), DeployState::remembered(&name, record));
-        }
-        let dropped: Vec<DeployName> =
-            self.plans.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
-        for name in dropped {
-            self.parts.state.remove_plan(&name)?;
-        }
-        self.plans = found;
-        Ok(())
-    }
-
     /// Plans every deploy and starts work on those that have some. Returns how many.
     pub(super) fn converge(&mut self, look: &Look) -> usize {
         self.plan_dry_runs(look);
@@ -296,13 +163,20 @@ impl Engine {
     }
 
     fn converge_one(&mut self, name: &DeployName, look: &Look) -> bool {
-        let Some(deploy) = self.deploys.get(name) else { return false };
-        if deploy.verdict().is_some_and(|v| v.outcome == Ended::NeedsOperator) {
-            let text = deploy.verdict().map(|v| v.text.clone()).unwrap_or_default();
+        if let Some(text) = self.stuck.get(name).cloned() {
             self.set(name, "needs-operator", text);
             return false;
         }
+        let Some(deploy) = self.deploys.get(name) else { return false };
+        if let Some(problem) = deploy.unread.clone() {
+            self.set(name, "failed", problem);
+            return false;
+        }
         if deploy.record.removed {
+            if let Some(text) = self.paused(name) {
+                self.set(name, "failed", text);
+                return false;
+            }
             let plan = plan_undeclare(&UndeclareInput {
                 deploy: name,
                 generation: deploy.record.generation,
@@ -329,6 +203,7 @@ impl Engine {
         }
         let fatal: Vec<String> = plan.fatal().map(|note| format!("{}: {}", note.object, note.text)).collect();
         if !fatal.is_empty() {
+            self.keep_running(name, look);
             self.set(name, "failed", fatal.join("\n"));
             return false;
         }
@@ -361,7 +236,7 @@ impl Engine {
         let text = format!("run {}", plan.run);
         self.emit(EventKind::DeployStarted, About::run(name.as_str(), &plan.run.0), &self.summary(&plan));
         self.set(name, "converging", text);
-        self.spawn(name, "deploying", Vec::new(), Work::Run(Box::new(plan)));
+        self.spawn(name, super::DEPLOYING, Vec::new(), Work::Run(Box::new(plan)));
         true
     }
 
@@ -424,7 +299,9 @@ impl Engine {
             About::deploy(name.as_str()),
             "stopped and released; its data is kept",
         );
-        for ticket in self.waiting.remove(name).unwrap_or_default() {
+        let later = self.waiting_next.extract_if(.., |(deploy, _)| deploy == name).map(|(_, ticket)| ticket);
+        let tickets: Vec<Ticket> = later.collect();
+        for ticket in self.waiting.remove(name).unwrap_or_default().into_iter().chain(tickets) {
             self.parts.shared.end_ticket(ticket, &Ok("removed".to_owned()));
         }
     }

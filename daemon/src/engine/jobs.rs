@@ -54,6 +54,8 @@ impl Engine {
             return;
         };
         shared.unsettle(deploy.as_str());
+        let (Work::Run(plan) | Work::Resume(plan, ..)) = &work;
+        self.active.insert(deploy.clone(), plan.run.0.clone());
         let executor = self.executor.clone();
         let end = self.end.clone();
         let name = deploy.clone();
@@ -61,30 +63,38 @@ impl Engine {
             let (shared, name) = (shared.clone(), name.clone());
             Arc::new(move |step| shared.set_step(&name, step))
         };
+        let told = tickets.clone();
         let worker = move || {
             let began = Instant::now();
-            let (plan, result) = match work {
-                Work::Run(plan) => {
-                    let result = executor.run(&plan, &cancel, &on_progress);
-                    (plan, result)
-                }
-                Work::Resume(plan, journal, records) => {
-                    let result = executor.resume(&plan, journal, &records, &cancel, &on_progress);
-                    (plan, result)
-                }
+            let (plan, resumed) = match work {
+                Work::Run(plan) => (plan, None),
+                Work::Resume(plan, journal, records) => (plan, Some((journal, records))),
             };
+            let carried_out = std::panic::AssertUnwindSafe(|| match resumed {
+                None => executor.run(&plan, &cancel, &on_progress),
+                Some((journal, records)) => executor.resume(&plan, journal, &records, &cancel, &on_progress),
+            });
+            // A defect in one run must not leave its deploy busy for ever; its journal says how far it was.
+            let result = std::panic::catch_unwind(carried_out).unwrap_or_else(|_| {
+                Err(io::Error::other("the run ended with a panic; the log has the place"))
+            });
             let _ = end.send(JobEnd { deploy: name, tickets, plan, took: began.elapsed(), result });
             shared.wake();
         };
         if let Err(error) = std::thread::Builder::new().name(format!("run-{deploy}")).spawn(worker) {
-            tracing::error!(%error, deploy = %deploy, "no thread for a run; trying again");
+            tracing::error!(%error, deploy = %deploy, "no thread for a run");
             self.parts.shared.end(deploy);
+            self.pauses.insert(deploy.clone(), (Instant::now(), format!("no thread for a run: {error}")));
+            for ticket in told {
+                let text = format!("no thread for a run of `{deploy}`: {error}");
+                self.parts.shared.end_ticket(ticket, &Err(CtlError::new(Code::Failed, text)));
+            }
         }
     }
 
-    /// Takes up runs that a crash interrupted. Those of one deploy are taken up one after the other: the
-    /// later ones when `finish_job` has ended the earlier.
-    pub(super) fn recover(&mut self) {
+    /// Takes up runs that a crash interrupted, of all deploys or of one. Those of one deploy are taken up one
+    /// after the other: the later ones when the earlier has ended. A deploy that needs an operator is left.
+    pub(super) fn recover(&mut self, only: Option<&DeployName>) {
         let unfinished = match Journal::unfinished(&self.parts.state) {
             Ok(paths) => paths,
             Err(error) => {
@@ -93,22 +103,12 @@ impl Engine {
             }
         };
         for path in unfinished {
+            // A journal that a worker writes to is never opened here.
+            if Journal::run_of(&path).is_some_and(|run| self.active.values().any(|active| active == run)) {
+                continue;
+            }
             match Journal::reopen(&path) {
-                Ok((journal, plan, records)) => {
-                    if self.parts.shared.busy().contains_key(&plan.deploy) {
-                        continue;
-                    }
-                    let text = format!("run {} was interrupted; it is completed or taken back", plan.run);
-                    self.emit(EventKind::DeployResumed, About::run(plan.deploy.as_str(), &plan.run.0), &text);
-                    let deploy = plan.deploy.clone();
-                    self.set(&deploy, "converging", text);
-                    self.spawn(
-                        &deploy,
-                        "recovering",
-                        Vec::new(),
-                        Work::Resume(Box::new(plan), journal, records),
-                    );
-                }
+                Ok((journal, plan, records)) => self.resume(only, journal, plan, records),
                 // The intent was not durable yet, so nothing was done.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     if let Err(error) = std::fs::remove_file(&path) {
@@ -116,15 +116,26 @@ impl Engine {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, path = %path.display(), "a journal cannot be read; its run needs an operator");
-                    self.emit(
-                        EventKind::NeedsOperator,
-                        About::nothing(),
-                        &format!("{}: {error}", path.display()),
-                    );
+                    let text = format!("the journal {} cannot be read: {error}", path.display());
+                    if self.unreadable.insert(path, text.clone()).is_none() {
+                        tracing::error!(text, "a run needs an operator");
+                        self.emit(EventKind::NeedsOperator, About::nothing(), &text);
+                    }
                 }
             }
         }
+    }
+
+    fn resume(&mut self, only: Option<&DeployName>, journal: Journal, plan: Plan, records: Vec<Record>) {
+        let deploy = plan.deploy.clone();
+        let wanted = only.is_none_or(|only| *only == deploy);
+        if !wanted || self.stuck.contains_key(&deploy) || self.parts.shared.busy().contains_key(&deploy) {
+            return;
+        }
+        let text = format!("run {} was interrupted; it is completed or taken back", plan.run);
+        self.emit(EventKind::DeployResumed, About::run(deploy.as_str(), &plan.run.0), &text);
+        self.set(&deploy, "converging", text);
+        self.spawn(&deploy, "recovering", Vec::new(), Work::Resume(Box::new(plan), journal, records));
     }
 
     /// Takes in what workers have ended.
@@ -145,13 +156,14 @@ impl Engine {
                 self.killed = true;
                 return;
             }
-            Err(error) => Err(format!("the journal could not be written: {error}")),
+            Err(error) => Err(format!("run {} could not be carried out: {error}", job.plan.run)),
         };
         self.parts.shared.end(&name);
+        self.active.remove(&name);
         let outcome = match &report {
             Ok(report) => self.judge(&name, &job.plan, report),
             Err(problem) => {
-                self.give_verdict(&name, Some(verdict(&job.plan, Ended::Failed, problem.clone())));
+                self.failed(&name, &job.plan, problem);
                 Err(CtlError::new(Code::Failed, problem.clone()))
             }
         };
@@ -159,18 +171,16 @@ impl Engine {
         // Whoever waited reads status next: it is told when the world says so, too.
         self.ended.extend(job.tickets.into_iter().map(|ticket| (ticket, outcome.clone())));
         // Another interrupted run of the same deploy may wait.
-        self.recover_next(&name);
+        self.recover(Some(&name));
     }
 
-    fn recover_next(&mut self, name: &DeployName) {
-        let needs_operator = self
-            .deploys
-            .get(name)
-            .and_then(|d| d.verdict())
-            .is_some_and(|v| v.outcome == Ended::NeedsOperator);
-        let more = Journal::unfinished(&self.parts.state).is_ok_and(|paths| !paths.is_empty());
-        if more && !needs_operator && self.parts.shared.busy().is_empty() {
-            self.recover();
+    /// A run has failed and what was before is back. Of a deploy that is the verdict on its spec; what the loop
+    /// does by itself is tried again later.
+    fn failed(&mut self, name: &DeployName, plan: &Plan, text: &str) {
+        if plan.purpose == Purpose::Deploy {
+            self.give_verdict(name, Some(verdict(plan, Ended::Failed, text.to_owned())));
+        } else {
+            self.pauses.insert(name.clone(), (Instant::now(), text.to_owned()));
         }
     }
 
@@ -200,7 +210,7 @@ impl Engine {
         if !stuck.is_empty() {
             let text = format!("{}; look at {}", stuck.join("; "), self.parts.state.journal_dir().display());
             self.emit(EventKind::NeedsOperator, about, &text);
-            self.give_verdict(name, Some(verdict(plan, Ended::NeedsOperator, text.clone())));
+            self.stuck.insert(name.clone(), text.clone());
             let hint = format!("when the cause is gone: echo retry {name} > /zed/ctl");
             return Err(CtlError::new(Code::NeedsOperator, text).hint(hint));
         }
@@ -212,13 +222,7 @@ impl Engine {
             }
             let kind = if rollback { EventKind::RollbackFailed } else { EventKind::DeployFailed };
             self.emit(kind, about, &text);
-            // A cancelled run of an older generation is no verdict on the present one; a failed rollback or
-            // start is none on the spec.
-            if plan.purpose == Purpose::Deploy
-                && !self.parts.shared.stopping.load(std::sync::atomic::Ordering::SeqCst)
-            {
-                self.give_verdict(name, Some(verdict(plan, Ended::Failed, text.clone())));
-            }
+            self.failed(name, plan, &text);
             return Err(CtlError::new(Code::Failed, text));
         }
         if interrupted {
@@ -239,9 +243,10 @@ impl Engine {
             Purpose::Undeclare if self.deploys.get(name).is_some_and(|d| d.record.removed) => {
                 self.forget_deploy(name)
             }
-            // A recovered run of any other kind ends what needed an operator.
-            _ => self.give_verdict(name, None),
+            // What an operator does to an app is no verdict on its spec.
+            Purpose::Undeclare | Purpose::Rollback { .. } | Purpose::Control { .. } => {}
         }
+        self.pauses.remove(name);
         Ok(text)
     }
 }

@@ -5,6 +5,7 @@
 
 mod deploys;
 mod jobs;
+mod specs;
 mod verbs;
 mod world;
 
@@ -24,12 +25,14 @@ use crate::observe::Look;
 use crate::observe::observe;
 use crate::shared::Inbox;
 use crate::shared::Known;
+use crate::shared::Request;
 use crate::shared::Shared;
 use crate::state::StateDir;
 use crate::state::StateError;
 use crate::steps::Steps;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -38,6 +41,8 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
+use zed_ctl::Code;
+use zed_ctl::CtlError;
 use zed_ctl::EventKind;
 use zed_fs::Outcome;
 use zed_fs::Ticket;
@@ -71,6 +76,9 @@ pub struct Parts {
     pub drift_interval: Duration,
 }
 
+/// What a worker that carries out a spec is called.
+pub(crate) const DEPLOYING: &str = "deploying";
+
 /// The reconcile loop.
 pub struct Engine {
     parts: Parts,
@@ -81,6 +89,15 @@ pub struct Engine {
     releases_stale: bool,
     /// A run has ended since unused records were removed.
     releases_grew: bool,
+    /// Deploys with a run that could neither be completed nor taken back, and why: its journal comes first, so
+    /// nothing else is done to them before `retry` or the next start.
+    stuck: BTreeMap<DeployName, String>,
+    /// Deploys whose removal or start by the loop itself failed: tried again after a drift interval.
+    pauses: BTreeMap<DeployName, (Instant, String)>,
+    /// Runs that workers are carrying out.
+    active: BTreeMap<DeployName, String>,
+    /// Journals that cannot be read: shown until a person has looked.
+    unreadable: BTreeMap<PathBuf, String>,
     /// Commands that end when their deploy comes to rest.
     waiting: BTreeMap<DeployName, Vec<Ticket>>,
     /// Commands that changed what a look sees: they wait for their deploy from the next pass on, because the
@@ -102,7 +119,13 @@ impl Engine {
     /// Reads what is remembered; changes nothing yet.
     pub fn new(parts: Parts) -> Result<Self, StateError> {
         let steps = Steps::new(parts.store.clone(), parts.host.clone(), parts.state.clone());
-        let executor = Executor::new(steps, parts.host.clone(), parts.state.clone(), parts.faults.clone());
+        let executor = Executor::new(
+            steps,
+            parts.host.clone(),
+            parts.state.clone(),
+            parts.faults.clone(),
+            parts.shared.stopping.clone(),
+        );
         let deploys = parts
             .state
             .records()?
@@ -118,6 +141,10 @@ impl Engine {
             releases: Arc::default(),
             releases_stale: true,
             releases_grew: false,
+            stuck: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            active: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             waiting: BTreeMap::new(),
             waiting_next: Vec::new(),
             ended: Vec::new(),
@@ -135,7 +162,11 @@ impl Engine {
     pub fn run(mut self) {
         let shared = self.parts.shared.clone();
         while !shared.stopping.load(Ordering::SeqCst) && !self.killed {
-            let timer = if self.started { self.parts.drift_interval } else { Duration::ZERO };
+            let timer = match (self.started, self.some_may_come_back()) {
+                (false, _) => Duration::ZERO,
+                (true, true) => specs::GONE_AFTER.min(self.parts.drift_interval),
+                (true, false) => self.parts.drift_interval,
+            };
             let inbox = shared.next(timer);
             if shared.stopping.load(Ordering::SeqCst) {
                 break;
@@ -154,14 +185,11 @@ impl Engine {
             return;
         }
         if !std::mem::replace(&mut self.started, true) {
-            self.recover();
+            self.recover(None);
         }
-        if let Err(error) = self.read_specs() {
-            self.trouble(&crate::chain(&error));
-        }
-        let look = match self.look() {
+        let look = match self.read_specs().map_err(|e| crate::chain(&e)).and_then(|()| self.look()) {
             Ok(look) => look,
-            Err(problem) => return self.trouble(&problem),
+            Err(problem) => return self.trouble(&problem, &inbox.requests),
         };
         self.forget_releases(&look);
         self.tell_known(&look);
@@ -253,8 +281,9 @@ impl Engine {
         });
     }
 
-    /// The store or the state cannot be read: said once in the log each time, and shown until it can.
-    fn trouble(&mut self, problem: &str) {
+    /// The store or the state cannot be read: nothing is decided, no waiter is told that it has settled. Commands
+    /// are refused, because what they would be done to cannot be seen.
+    fn trouble(&mut self, problem: &str, requests: &[Request]) {
         tracing::error!(problem, "the host cannot be observed; trying again");
         self.parts.events.emit(EventKind::Warning, About::nothing(), problem);
         let mut world = (*self.parts.shared.world()).clone();
@@ -264,6 +293,17 @@ impl Engine {
         world.host = Arc::new(host);
         world.changed_at = now();
         self.parts.shared.publish(world);
+        self.tell_ended();
+        for request in requests {
+            let text = format!("the host cannot be observed: {problem}");
+            self.parts.shared.end_ticket(request.ticket(), &Err(CtlError::new(Code::Busy, text)));
+        }
+    }
+
+    /// Why a deploy is left alone for a while, if it is.
+    fn paused(&self, name: &DeployName) -> Option<String> {
+        let (since, text) = self.pauses.get(name)?;
+        (since.elapsed() < self.parts.drift_interval).then(|| text.clone())
     }
 
     /// Tells everybody who waits for a deploy that is at rest.

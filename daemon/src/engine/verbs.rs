@@ -107,8 +107,12 @@ impl Engine {
     }
 
     fn not_busy(&self, deploy: &DeployName) -> Result<(), CtlError> {
-        match self.parts.shared.busy().get(deploy) {
-            Some(busy) => Err(busy_error(deploy, &busy.what)),
+        if let Some(busy) = self.parts.shared.busy().get(deploy) {
+            return Err(busy_error(deploy, &busy.what));
+        }
+        match self.stuck.get(deploy) {
+            Some(text) => Err(CtlError::new(Code::NeedsOperator, text.clone())
+                .hint(format!("when the cause is gone: echo retry {deploy} > /zed/ctl"))),
             None => Ok(()),
         }
     }
@@ -171,11 +175,6 @@ impl Engine {
             let Some(PropEdit { path, native: _, user }) = zed_plan::release_edit(app, &look.observed) else {
                 continue;
             };
-            self.emit(
-                EventKind::Released,
-                About::app(place.deploy.as_str(), app.as_str()),
-                "the hold is taken off",
-            );
             changes
                 .entry(path.clone())
                 .or_insert_with(|| PropChange { path, native: BTreeMap::new(), user: BTreeMap::new() })
@@ -184,14 +183,22 @@ impl Engine {
         }
         let changes: Vec<PropChange> = changes.into_values().collect();
         self.parts.store.set(&changes).map_err(|e| crate::store_error(&e))?;
+        for (app, place) in apps {
+            let about = About::app(place.deploy.as_str(), app.as_str());
+            self.emit(EventKind::Released, about, "the hold is taken off");
+        }
         self.parts.shared.wake();
         Ok(())
     }
 
     fn retry(&mut self, deploy: &DeployName, ticket: Ticket) -> Result<(), CtlError> {
-        self.not_busy(deploy)?;
+        if let Some(busy) = self.parts.shared.busy().get(deploy) {
+            return Err(busy_error(deploy, &busy.what));
+        }
         self.give_verdict(deploy, None);
-        self.recover();
+        self.pauses.remove(deploy);
+        self.stuck.remove(deploy);
+        self.recover(Some(deploy));
         self.converge_and_wait(deploy, ticket);
         Ok(())
     }
@@ -240,14 +247,14 @@ impl Engine {
         }
         self.emit(EventKind::DeployStarted, About::run(name.as_str(), &plan.run.0), "a kept plan is applied");
         self.set(&name, "converging", format!("run {}", plan.run));
-        self.spawn(&name, "deploying", vec![ticket], Work::Run(Box::new(plan.clone())));
+        self.spawn(&name, super::DEPLOYING, vec![ticket], Work::Run(Box::new(plan.clone())));
         Ok(())
     }
 
     /// Starts apps of a failed deploy that should run and do not because the host has booted: the planner has no
     /// say there, so the release that is stamped is the one to run.
     pub(super) fn keep_running(&mut self, name: &DeployName, look: &Look) {
-        if self.parts.shared.busy().contains_key(name) {
+        if self.parts.shared.busy().contains_key(name) || self.paused(name).is_some() {
             return;
         }
         let missing = zed_plan::apps_to_start_after_boot(name, &look.observed, &self.releases);

@@ -184,6 +184,7 @@ impl Engine {
                 matches!(deploy.state.as_str(), "needs-operator" | "failed" | "rejected" | "drift")
             })
             .map(|deploy| format!("deploy {}: {}: {}", deploy.name, deploy.state, first_line(deploy)))
+            .chain(self.unreadable.values().cloned())
             .collect();
         let state = WORST_FIRST.iter().find(|state| deploys.values().any(|deploy| deploy.state == **state));
         HostView {

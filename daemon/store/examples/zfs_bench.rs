@@ -100,6 +100,13 @@ fn create(store: &dyn Store, name: &str, native: &[(&str, &str)], user: &[(&str,
     Ok(store.create(&Create { path: path(name)?, native: owned(native), user: owned(user) })?)
 }
 
+/// Waits until everything written is on the disk: what a transaction group still has to write is waited for by the
+/// first change after it, whoever makes it.
+fn settle(root: &str) -> Outcome<()> {
+    let status = Command::new("zpool").args(["sync", root.split('/').next().unwrap_or(root)]).status()?;
+    if status.success() { Ok(()) } else { Err(format!("zpool sync: {status}").into()) }
+}
+
 /// A restore by the store against `zfs rollback`, with as much changed since the snapshot.
 fn restore(store: &ZfsStore, root: &str, sizes: &[usize]) -> Outcome<()> {
     for name in ["zed", "zed/branches"] {
@@ -120,6 +127,7 @@ fn restore(store: &ZfsStore, root: &str, sizes: &[usize]) -> Outcome<()> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             fill(place.join("changed"), *megabytes, 1 + round)?;
+            settle(root)?;
             let branch = path(&format!("zed/branches/{app}-{round}"))?;
             let request = Restore {
                 dataset: path(&app)?,
@@ -134,6 +142,7 @@ fn restore(store: &ZfsStore, root: &str, sizes: &[usize]) -> Outcome<()> {
             }
             store.destroy_branch(&branch)?;
             fill(place.join("changed"), *megabytes, 1000 + round)?;
+            settle(root)?;
             let snapshot = format!("{root}/{from}");
             theirs.push(timed(|| zfs(&["rollback", &snapshot]))?);
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(super) fn run(options: &Options) -> Result<(), String> {
     println!("== rollback on ZFS (inside the guest where the host has none: compare only within this table)");
     let me = std::env::current_exe().map_err(|e| format!("cannot find xtask itself: {e}"))?;
-    let sizes: &[&str] = if options.quick { &["--quick"] } else { &[] };
+    let sizes: &[&str] = if options.quick { &["restore", "1"] } else { &[] };
     let cmd = Cmd::new(me).args(["zfs", "bench"]).args(sizes).deadline(Duration::from_secs(60 * 60));
     let ended = cmd.run()?;
     if ended.code == i32::from(crate::zfs::NOT_RUN) {

@@ -158,7 +158,7 @@ impl Runner {
 
     /// Runs a command in its own process group and waits for it. When it returns, its group has been killed;
     /// what left the group (a daemon that a hook started on purpose) lives on. `cancel` is looked at every
-    /// [`LONGEST_TICK`] and ends the command like a deadline.
+    /// `LONGEST_TICK` and ends the command like a deadline.
     pub fn run(
         &self,
         request: &CommandRequest,

@@ -59,7 +59,7 @@ impl SpecFolder {
         self.refused.lock().get(deploy).cloned()
     }
 
-    /// A close of a handle that may write: saves, except what was only cut to nothing (see [`Unsaved`]).
+    /// A close of a handle that may write: saves, except what was only cut to nothing (see `Unsaved`).
     ///
     /// # Errors
     /// As [`SpecFolder::save`].

@@ -97,7 +97,8 @@ pub struct AppView {
     pub last_exit: String,
     /// The last failure, or empty.
     pub error: String,
-    /// Environment without values from elsewhere.
+    /// Environment without values from elsewhere. Not in `status.json`, which everybody may read.
+    #[serde(skip)]
     pub env: BTreeMap<String, String>,
     /// Hosts it is on.
     pub hosts: Vec<String>,
@@ -150,7 +151,8 @@ pub struct DeployView {
     pub step: String,
     /// What would change now, as text; empty when nothing.
     pub plan: String,
-    /// The same as JSON.
+    /// The same as JSON. Not in `status.json`: it holds environments, and has a file of its own.
+    #[serde(skip)]
     pub plan_json: String,
     /// Diagnostics of the file, as text; empty when it is good.
     pub errors: String,

@@ -252,7 +252,7 @@ impl Control for Daemon {
     fn spec_saved(&self, dir: SpecDir, name: &str) {
         match dir {
             SpecDir::Deploy => self.shared.saved(name),
-            SpecDir::Plan => self.shared.wake(),
+            SpecDir::Plan => self.shared.plan_saved(name),
         }
     }
 

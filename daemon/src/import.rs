@@ -14,6 +14,7 @@ use zed_spec::DriftPolicy;
 use zed_spec::Placement;
 use zed_spec::SnapshotPolicy;
 use zed_store::Dataset;
+use zed_store::MANAGED;
 use zed_store::OWN_DATASET;
 
 /// Native properties that have a field of their own in a spec.
@@ -51,7 +52,14 @@ pub fn import(
         .filter(|(dataset, stamp)| stamp.deploy == name && datasets.contains_key(dataset))
         .filter_map(|(_, stamp)| Some((stamp.app, releases.get(&stamp.spec)?.definition.clone())))
         .collect();
-    let header = format!("// Save this as deploy/{name}.ron: its plan is empty.\n");
+    let released = look.datasets.iter().any(|dataset| {
+        datasets.contains_key(&dataset.path)
+            && dataset.user.contains_key(MANAGED)
+            && !dataset.user.contains_key("com.zed:deploy")
+    });
+    let effect =
+        if released { "it only marks again what a deploy had released" } else { "its plan is empty" };
+    let header = format!("// What no spec declares. Save it as deploy/{name}.ron: {effect}.\n");
     let spec = DeploySpec {
         name,
         pool: None,

@@ -222,6 +222,23 @@ impl Shared {
         self.wake();
     }
 
+    /// A dry run was saved: the plan of the text before is no longer shown.
+    pub fn plan_saved(&self, name: &str) {
+        let version = {
+            let mut inner = self.inner.lock();
+            let mut world = (*inner.world).clone();
+            let mut plans = (*world.plans).clone();
+            plans.remove(name);
+            world.plans = Arc::new(plans);
+            world.version += 1;
+            let version = world.version;
+            inner.world = Arc::new(world);
+            version
+        };
+        self.tell_hooks(version);
+        self.wake();
+    }
+
     /// Hands a request to the loop.
     pub fn submit(&self, make: impl FnOnce(Ticket) -> Request) -> Ticket {
         let ticket = {

@@ -12,6 +12,7 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use zed_plan::Plan;
@@ -20,6 +21,9 @@ use zed_spec::DeployName;
 
 /// Version of the state directory's layout. A newer one is refused.
 pub const STATE_FORMAT: u32 = 1;
+
+/// Folders that nobody but zedd looks into.
+const PRIVATE: [&str; 5] = ["deploys", "plans", "journal", "releases", "failures"];
 
 /// Why the state directory could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,9 @@ pub struct DeployRecord {
     /// The file is gone: the deploy is being released.
     #[serde(default)]
     pub removed: bool,
+    /// The deploy has been released: only its generation is remembered, so that a later spec of this name counts on.
+    #[serde(default)]
+    pub released: bool,
 }
 
 /// How a run ended.
@@ -94,6 +101,11 @@ impl StateDir {
         for folder in ["deploy", "plan", "deploys", "plans", "journal", "releases", "failures", "apps"] {
             let path = state.root.join(folder);
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
+            if PRIVATE.contains(&folder) {
+                // They hold specs and environments, whatever the modes of the files that were saved.
+                let private = fs::Permissions::from_mode(0o700);
+                fs::set_permissions(&path, private).map_err(failed("protect", &path))?;
+            }
         }
         let marker = state.root.join("format");
         match fs::read_to_string(&marker) {

@@ -617,3 +617,45 @@ fn a_pipe_among_the_specs_stops_nobody_else() {
     assert_eq!(case.version(&daemon), "2");
     daemon.stop();
 }
+
+#[test]
+fn a_release_is_reachable_after_its_spec_was_removed_and_saved_again() {
+    for (name, ground) in grounds() {
+        let mut ground = ground();
+        let state = tempfile::tempdir().unwrap();
+        let mut case =
+            Case { ground: &mut *ground, host: SimHost::new(), state: state.path(), what: name.into() };
+        case.deploy("1");
+        let daemon = case.daemon(Faults::none());
+        daemon.settled("d").unwrap().unwrap();
+        daemon.remove("d");
+        while !matches!(daemon.settled("d"), Some(Err(_))) {}
+        daemon.save("d", &spec("2"));
+        daemon.settled("d").unwrap().unwrap();
+        assert_eq!(daemon.world().deploys["d"].generation, 2, "generations never go back");
+        daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest)).unwrap().unwrap();
+        assert_eq!(case.version(&daemon), "1");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_rollback_leaves_the_app_with_the_spec_that_has_it_now() {
+    let mut ground = Sim(SimStore::new());
+    let state = tempfile::tempdir().unwrap();
+    let mut case =
+        Case { ground: &mut ground, host: SimHost::new(), state: state.path(), what: "renamed".into() };
+    case.deploy("1");
+    let daemon = case.daemon(Faults::none());
+    daemon.settled("d").unwrap().unwrap();
+    daemon.remove("d");
+    while !matches!(daemon.settled("d"), Some(Err(_))) {}
+    daemon.save("e", &spec("2"));
+    daemon.settled("e").unwrap().unwrap();
+    daemon.verb(Some("a"), Verb::Rollback(RollbackTarget::Latest)).unwrap().unwrap();
+    assert_eq!(case.version(&daemon), "1");
+    let world = daemon.world();
+    assert_eq!(world.apps["a"].deploy, "e");
+    assert_eq!(world.deploys["e"].state, "held");
+    daemon.stop();
+}

@@ -176,5 +176,7 @@ fn maps_and_values_stay_on_their_lines() {
 fn json_reads_back() {
     let text = to_json(&app());
     assert!(text.ends_with("}\n"));
-    assert_eq!(serde_json::from_str::<AppView>(&text).unwrap(), app());
+    // Everybody may read it: the environment has a file of its own.
+    let public = AppView { env: BTreeMap::new(), ..app() };
+    assert_eq!(serde_json::from_str::<AppView>(&text).unwrap(), public);
 }

@@ -162,7 +162,7 @@ pub const VERBS: &[VerbSpec] = &[
         file: FileKind::AppCtl,
         needs: Needs::App,
         refusals: &[Code::NotFound, Code::Busy],
-        help: "stop the app; it stays stopped until it is started or its spec is saved again",
+        help: "stop the app; it stays stopped, whatever is saved meanwhile, until it is started",
     },
     VerbSpec {
         id: VerbId::Restart,

@@ -7,6 +7,7 @@ use crate::events::About;
 use crate::observe::Look;
 use crate::state::DeployRecord;
 use crate::state::Outcome as Ended;
+use crate::state::STATE_FORMAT;
 use crate::state::SaveId;
 use crate::state::Verdict;
 use std::time::Instant;
@@ -34,8 +35,8 @@ pub struct DeployState {
     pub record: DeployRecord,
     /// The accepted spec.
     pub declared: Option<Declared>,
-    /// `accepted`, `converging`, `converged`, `held`, `drift`, `failed`, `rejected`, `needs-operator`,
-    /// `removing`.
+    /// `accepted`, `converging`, `converged`, `held`, `stopped`, `drift`, `failed`, `rejected`,
+    /// `needs-operator`, `removing`.
     pub state: &'static str,
     /// One line or more: what the last pass or run found.
     pub text: String,
@@ -95,7 +96,7 @@ impl DeployState {
         let generation = self.record.generation;
         let line = |word: &str| format!("{word} generation {generation}: {}", self.text);
         match self.state {
-            "converged" | "held" | "drift" => Ok(line(self.state)),
+            "converged" | "held" | "stopped" | "drift" => Ok(line(self.state)),
             "rejected" => Err(CtlError::new(Code::BadSpec, self.record.rejected.clone().unwrap_or_default())),
             "needs-operator" => Err(CtlError::new(Code::NeedsOperator, line("needs operator"))),
             _ => Err(CtlError::new(Code::Failed, line("failed"))),
@@ -258,13 +259,15 @@ impl Engine {
                 .collect();
             of.join("\n")
         };
-        let (drift, held) = (notes("drift"), notes("held"));
+        let (drift, held, stopped) = (notes("drift"), notes("held"), notes("stopped"));
         let (state, text) = if rejected {
             ("rejected", "the saved file has errors; the last good one stays in force".to_owned())
         } else if !drift.is_empty() {
             ("drift", drift)
         } else if !held.is_empty() {
             ("held", held)
+        } else if !stopped.is_empty() {
+            ("stopped", stopped)
         } else {
             ("converged", "the host matches the spec".to_owned())
         };
@@ -289,10 +292,16 @@ impl Engine {
     }
 
     pub(super) fn forget_deploy(&mut self, name: &DeployName) {
-        if let Err(error) = self.parts.state.remove_record(name) {
-            tracing::error!(error = %crate::chain(&error), "a deploy's record could not be removed");
+        let generation = self.deploys.get(name).map_or(0, |deploy| deploy.record.generation);
+        let record =
+            DeployRecord { format: STATE_FORMAT, generation, released: true, ..DeployRecord::default() };
+        if let Err(error) = self.parts.state.write_record(name, &record) {
+            let text = crate::chain(&error);
+            tracing::error!(text, "a deploy's record could not be put away; trying again");
+            self.pauses.insert(name.clone(), (Instant::now(), text));
             return;
         }
+        self.released.insert(name.clone(), generation);
         self.deploys.remove(name);
         self.emit(
             EventKind::DeployRemoved,
@@ -328,11 +337,14 @@ impl Engine {
                 }
                 continue;
             };
-            let plan = self.plan_of(&declared, look, true);
-            let Some(deploy) = self.plans.get_mut(&name) else { continue };
-            if deploy.based_on == plan.based_on && deploy.state != "accepted" {
+            // A plan stays as it was made, until the spec is saved again or somebody asks with `reload`: what is
+            // applied by name must be what was read, and be refused when the host has moved since.
+            if self.plans.get(&name).is_none_or(|planned| planned.state != "accepted") {
                 continue;
             }
+            let plan = self.plan_of(&declared, look, true);
+            let Some(deploy) = self.plans.get_mut(&name) else { continue };
+            deploy.based_on.clear();
             deploy.show_plan(&plan_header(&name, &plan), &plan, look);
             deploy.show("converged", "planned".to_owned());
             if let Err(error) = self.parts.state.write_plan(&name, &plan) {

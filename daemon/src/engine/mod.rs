@@ -85,6 +85,8 @@ pub struct Engine {
     executor: Executor,
     deploys: BTreeMap<DeployName, DeployState>,
     plans: BTreeMap<DeployName, DeployState>,
+    /// Generations of deploys that are released.
+    released: BTreeMap<DeployName, u64>,
     releases: Arc<BTreeMap<String, Release>>,
     releases_stale: bool,
     /// A run has ended since unused records were removed.
@@ -126,9 +128,10 @@ impl Engine {
             parts.faults.clone(),
             parts.shared.stopping.clone(),
         );
-        let deploys = parts
-            .state
-            .records()?
+        let (released, records): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            parts.state.records()?.into_iter().partition(|(_, record)| record.released);
+        let released = released.into_iter().map(|(name, record)| (name, record.generation)).collect();
+        let deploys = records
             .into_iter()
             .map(|(name, record)| (name.clone(), DeployState::remembered(&name, record)))
             .collect();
@@ -137,6 +140,7 @@ impl Engine {
             parts,
             executor,
             deploys,
+            released,
             plans: BTreeMap::new(),
             releases: Arc::default(),
             releases_stale: true,

@@ -80,8 +80,14 @@ impl Engine {
         }
         let mut record = match self.deploys.get(name) {
             Some(known) if known.record.generation > 0 => known.record.clone(),
-            // A state directory that was lost: counting goes on where the stamps are, or they would be newer.
-            _ => DeployRecord { generation: self.stamped_generation(name)?, ..DeployRecord::default() },
+            // Released before, or a state directory that was lost: counting goes on where the stamps are, or they would be newer.
+            _ => {
+                let released = self.released.get(name).copied().unwrap_or(0);
+                DeployRecord {
+                    generation: released.max(self.stamped_generation(name)?),
+                    ..DeployRecord::default()
+                }
+            }
         };
         record.format = STATE_FORMAT;
         record.file_sha256 = sha256;
@@ -158,7 +164,7 @@ impl Engine {
     fn read_plans(&mut self) -> Result<(), StateError> {
         let mut found = BTreeMap::new();
         for (name, file) in spec_files(&self.parts.state.plan_dir())? {
-            let SpecFile { bytes, save: _ } = match file {
+            let SpecFile { bytes, save } = match file {
                 Ok(file) => file,
                 Err(error) => {
                     tracing::warn!(error = %crate::chain(&error), "a dry run cannot be read");
@@ -170,7 +176,7 @@ impl Engine {
             let generation = self.deploys.get(&name).map_or(0, |d| d.record.generation) + 1;
             if let Some(old) = old
                 && old.record.file_sha256 == sha256
-                && old.record.generation == generation
+                && old.save == Some(save)
             {
                 found.insert(name, old);
                 continue;
@@ -185,7 +191,9 @@ impl Engine {
                 Ok(_) => record.accepted = Some(String::from_utf8_lossy(&bytes).into_owned()),
                 Err(diagnostics) => record.rejected = Some(diagnostics.render(&format!("{name}.ron"))),
             }
-            found.insert(name.clone(), DeployState::remembered(&name, record));
+            let mut planned = DeployState::remembered(&name, record);
+            planned.save = Some(save);
+            found.insert(name, planned);
         }
         let dropped: Vec<DeployName> =
             self.plans.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
@@ -194,5 +202,16 @@ impl Engine {
         }
         self.plans = found;
         Ok(())
+    }
+
+    /// Makes every dry run again, from what is there now.
+    pub(super) fn plan_again(&mut self) {
+        for (name, planned) in &mut self.plans {
+            let generation = self.deploys.get(name).map_or(0, |deploy| deploy.record.generation) + 1;
+            planned.record.generation = generation;
+            let save = planned.save;
+            *planned = DeployState::remembered(name, planned.record.clone());
+            planned.save = save;
+        }
     }
 }

@@ -88,7 +88,12 @@ impl Engine {
                 self.after_pass.push(ticket);
                 Ok(())
             }
-            (Verb::Reload | Verb::Converge, ..) => {
+            (Verb::Reload, ..) => {
+                self.plan_again();
+                self.after_pass.push(ticket);
+                Ok(())
+            }
+            (Verb::Converge, ..) => {
                 self.after_pass.push(ticket);
                 Ok(())
             }

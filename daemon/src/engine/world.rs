@@ -39,8 +39,17 @@ pub(super) struct Cache {
 }
 
 /// What is worst comes first: the host's state is that of its worst deploy.
-const WORST_FIRST: [&str; 8] =
-    ["needs-operator", "failed", "rejected", "drift", "held", "converging", "removing", "accepted"];
+const WORST_FIRST: [&str; 9] = [
+    "needs-operator",
+    "failed",
+    "rejected",
+    "drift",
+    "held",
+    "stopped",
+    "converging",
+    "removing",
+    "accepted",
+];
 
 impl Engine {
     /// Makes the world of this look and publishes it.

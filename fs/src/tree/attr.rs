@@ -151,7 +151,10 @@ fn mode_of(node: &Node) -> u32 {
         | Node::HostFile(_, HostFile::Ctl)
         | Node::View(SpecDir::Deploy, _, ViewFile::Plan) => 0o644,
         // Output and environment may hold what not everybody should read; the daemon's log names paths.
-        Node::AppFile(_, AppFile::Log | AppFile::Env) | Node::RootFile(RootFile::Log) => 0o640,
+        Node::AppFile(_, AppFile::Log | AppFile::Env)
+        | Node::RootFile(RootFile::Log)
+        | Node::HostFile(_, HostFile::Import)
+        | Node::View(_, _, ViewFile::PlanJson) => 0o640,
         _ => 0o444,
     }
 }

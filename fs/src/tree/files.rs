@@ -264,10 +264,17 @@ impl Tree {
             Kind::Spec { dir: SpecDir::Plan, ino, .. } => self.specs(SpecDir::Plan).commit(*ino).into(),
             Kind::Spec { ino, .. } => match self.deploy.deploy(*ino) {
                 Some(deploy) => self.wait_settled(deploy),
-                None => Step::Done(Ok(())),
+                // Who waits for this file expects it to be applied, which it never is.
+                None => Step::Done(Err(self.not_a_spec())),
             },
             _ => Step::Done(Ok(())),
         }
+    }
+
+    fn not_a_spec(&self) -> Fault {
+        let text = "this file is no spec, so it is never applied: a spec's name is [a-z0-9][a-z0-9-]*.ron\n";
+        self.errors.set(&Node::RootFile(RootFile::Error), text);
+        Fault::from(Errno::EINVAL)
     }
 
     fn wait_settled(&self, deploy: String) -> Step<()> {

@@ -101,6 +101,12 @@ impl Report {
             Vec::new()
         });
         for name in names {
+            // Only for the values in it, which are masked wherever else they stand.
+            if let Ok(plan) = tree.read(&format!("deploy/{name}.plan.json"))
+                && let Ok(plan) = serde_json::from_str(&plan)
+            {
+                self.mask_json(plan);
+            }
             for file in ["status.json", "plan", "errors"] {
                 self.take(tree, &format!("deploy/{name}.{file}"));
             }
@@ -109,6 +115,7 @@ impl Report {
             for file in ["status.json", "history", "snapshots", "rollback", "health", "hosts", "error"] {
                 self.take(tree, &format!("apps/{app}/{file}"));
             }
+            self.remember_environment(tree, &format!("apps/{app}/env"));
             self.take_tail(tree, &format!("apps/{app}/log"));
         }
     }
@@ -142,6 +149,17 @@ impl Report {
         }
     }
 
+    /// Remembers the values of an app's environment; the file itself stays out of the report.
+    fn remember_environment(&mut self, tree: &dyn Tree, path: &str) {
+        match tree.read(path) {
+            Ok(text) => {
+                let values = text.lines().filter_map(|line| line.split_once('='));
+                self.secrets.extend(values.map(|(_, value)| value.to_owned()));
+            }
+            Err(error) => self.failed(path, &error),
+        }
+    }
+
     fn take_tail(&mut self, tree: &dyn Tree, path: &str) {
         let mut text = String::new();
         let streamed = tree.stream(path, Some(TAIL), false, &mut |line| {
@@ -155,7 +173,7 @@ impl Report {
         self.files.push((path.to_owned(), text));
     }
 
-    /// Masks the values below `env` and leaves out `plan_json`, remembering the values it met in both.
+    /// Masks the values below `env`, remembering them.
     fn mask_json(&mut self, value: Value) -> Value {
         match value {
             Value::Object(map) => map
@@ -165,12 +183,6 @@ impl Report {
                         self.secrets.extend(env.values().filter_map(Value::as_str).map(str::to_owned));
                         let masked = env.into_iter().map(|(name, _)| (name, Value::from(MASK))).collect();
                         (key, Value::Object(masked))
-                    }
-                    ("plan_json", Value::String(text)) => {
-                        if let Ok(plan) = serde_json::from_str(&text) {
-                            self.mask_json(plan);
-                        }
-                        (key, Value::from("(left out)"))
                     }
                     ("errors", Value::String(text)) => (key, Value::from(without_source_lines(&text))),
                     (_, value) => {
@@ -228,10 +240,9 @@ mod tests {
     #[test]
     fn values_are_masked_wherever_they_are() {
         let mut report = Report::default();
-        let plan = json!({ "units": [{ "env": { "NEW": "hunter3" } }] }).to_string();
+        report.mask_json(json!({ "units": [{ "env": { "NEW": "hunter3" } }] }));
         let masked = report.mask_json(json!({
             "env": { "PASSWORD": "hunter2", "N": "1" },
-            "plan_json": plan,
             "errors": "error: x\n --> a.ron:1:2\n  |\n1 | PASSWORD: hunter4\n  | ^\n",
             "restarts": 1,
         }));
@@ -239,7 +250,6 @@ mod tests {
             masked,
             json!({
                 "env": { "PASSWORD": "***", "N": "***" },
-                "plan_json": "(left out)",
                 "errors": "error: x\n --> a.ron:1:2\n  |\n  | ^\n",
                 "restarts": 1,
             })

@@ -33,6 +33,7 @@ use crate::release::run_spec_of;
 use crate::retention::Retention;
 use crate::retention::prune;
 use crate::time::rfc3339;
+use crate::world::Located;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -264,7 +265,24 @@ impl<'a> Deploy<'a> {
         (release.and_then(|release| run_spec_of(release, self.input.observed).ok()), grace)
     }
 
-    /// One instant for all data of the apps that are deployed. A dataset that the unit before this one creates
+    /// Datasets of an app that goes and that no other app of the plan has: its own, and the data that its
+    /// release names. What others use is their unit's business.
+    fn datasets_of_removed(&self, found: &'a Located<'a>) -> Vec<&'a DatasetPath> {
+        let all = |found: &'a Located<'a>| {
+            let release = self.input.releases.get(&found.stamp.spec);
+            let data = release.into_iter().flat_map(|release| &release.definition.data);
+            std::iter::once(found.dataset).chain(data)
+        };
+        let used = |path: &DatasetPath| {
+            self.nodes.iter().filter(|node| *node.name != found.stamp.app).any(|node| {
+                node.app.is_some_and(|app| datasets_of(app).any(|used| used == path))
+                    || node.located.is_some_and(|found| all(found).any(|used| used == path))
+            })
+        };
+        all(found).filter(|path| self.world.exists(path) && !used(path)).collect()
+    }
+
+    /// One instant for all data of the apps that are deployed or removed. A dataset that the unit before this one creates
     /// is among them: it will be there, and an undo has to empty it.
     fn snapshot(
         &self,
@@ -278,6 +296,16 @@ impl<'a> Deploy<'a> {
         let mut contains = None;
         for index in order {
             let node = &self.nodes[*index];
+            if let (Action::Remove, Some(found)) = (node.action, node.located) {
+                // Its stamp goes: without a snapshot that carries it, no rollback would find the release again.
+                contains = contains.or(Some(found.stamp.version.as_str()));
+                for path in self.datasets_of_removed(found) {
+                    let user = self.world.user(path);
+                    set.entry(path.clone())
+                        .or_insert_with(|| stamp_of_data(user, Some(&found.stamp), path == found.dataset));
+                }
+                continue;
+            }
             let (Action::Deploy, Some(app)) = (node.action, node.app) else { continue };
             if let Some(stamp) = self.new_stamp(*index) {
                 failed.entry(app.dataset.clone()).or_insert_with(|| failed_stamp(stamp));
@@ -480,7 +508,15 @@ impl<'a> Deploy<'a> {
     fn retain(&self, unit: &[usize], snapshot: Option<&(String, BTreeSet<DatasetPath>)>, draft: &mut Draft) {
         let policy = &self.spec.snapshots;
         // What this run created held nothing yet.
-        let only_for_undo = |path: &DatasetPath| !policy.before_deploy || !self.world.exists(path);
+        let removed: BTreeSet<&DatasetPath> = unit
+            .iter()
+            .filter(|index| self.nodes[**index].action == Action::Remove)
+            .filter_map(|index| self.nodes[*index].located)
+            .flat_map(|found| self.datasets_of_removed(found))
+            .collect();
+        let only_for_undo = |path: &DatasetPath| {
+            !removed.contains(path) && (!policy.before_deploy || !self.world.exists(path))
+        };
         if let Some((name, paths)) = snapshot {
             let set: Vec<_> = paths
                 .iter()

@@ -213,8 +213,13 @@ impl<'a> Rollback<'a> {
         let stamps = parse_stamps(&format_args!("snapshot {holder}@{}", snapshot.name), &snapshot.user);
         self.notes.extend(stamps.notes);
         for stamp in stamps.apps {
-            let before = self.world.apps.get(&stamp.app).map(|found| found.stamp.state);
-            let stamp = AppStamp { state: before.unwrap_or(stamp.state), ..stamp };
+            // What an operator wants of the app and whose it is now have not changed with the release: a spec that
+            // was renamed since keeps its app.
+            let before = self.world.apps.get(&stamp.app).map(|found| &found.stamp);
+            let stamp = match before {
+                Some(before) => AppStamp { state: before.state, deploy: before.deploy.clone(), ..stamp },
+                None => stamp,
+            };
             let stamp = match self.input.target {
                 RollbackTarget::Undo => stamp,
                 _ => AppStamp {

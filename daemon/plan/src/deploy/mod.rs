@@ -4,6 +4,7 @@
 //! dependents, probe before commit, stamp at commit, prune after it. Decides nothing at execution time.
 
 mod build;
+mod commit;
 mod datasets;
 mod decide;
 mod group;

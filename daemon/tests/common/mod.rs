@@ -110,7 +110,8 @@ impl Daemon {
 
     /// Saves a spec as the tree would.
     pub(crate) fn save(&self, name: &str, text: &str) {
-        std::fs::write(self.state.deploy_dir().join(format!("{name}.ron")), text).unwrap();
+        let path = self.state.deploy_dir().join(format!("{name}.ron"));
+        zedd::state::replace_file(&path, text.as_bytes()).unwrap();
         self.shared.saved(name);
     }
 

@@ -108,22 +108,11 @@ impl Executor {
             return Ok(Err(Killed));
         }
         let journal = Journal::create(&self.state, plan)?;
-        self.finish(plan, journal, &[], cancel, on_progress)
+        self.resume(plan, journal, &[], cancel, on_progress)
     }
 
-    /// Completes or takes back a run that a crash interrupted.
+    /// Completes or takes back a run, from what its journal says; a new one's says nothing yet.
     pub fn resume(
-        &self,
-        plan: &Plan,
-        journal: Journal,
-        records: &[Record],
-        cancel: &Arc<AtomicBool>,
-        on_progress: &OnProgress,
-    ) -> io::Result<Result<RunReport, Killed>> {
-        self.finish(plan, journal, records, cancel, on_progress)
-    }
-
-    fn finish(
         &self,
         plan: &Plan,
         journal: Journal,

@@ -10,12 +10,9 @@ use zed_spec::App;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
 use zed_spec::DeploySpec;
-use zed_spec::DriftPolicy;
 use zed_spec::Placement;
-use zed_spec::SnapshotPolicy;
 use zed_store::Dataset;
 use zed_store::MANAGED;
-use zed_store::OWN_DATASET;
 
 /// Native properties that have a field of their own in a spec.
 const FIELDS: [&str; 5] = ["compression", "quota", "recordsize", "mountpoint", "atime"];
@@ -40,7 +37,7 @@ pub fn import(
         |dataset: &Dataset| dataset.user.get("com.zed:deploy").is_none_or(|deploy| deploy == name.as_str());
     let mut datasets = BTreeMap::new();
     for dataset in look.datasets.iter() {
-        let own = dataset.path.as_str().split('/').next() == Some(OWN_DATASET);
+        let own = zed_plan::is_own(dataset.path.as_str());
         // Made only because a child was declared: declaring it would be a change.
         let container = dataset.user.get("com.zed:role").is_some_and(|role| role == "container");
         if !own && !container && !declared.contains(&dataset.path) && belongs(dataset) {
@@ -60,22 +57,7 @@ pub fn import(
     let effect =
         if released { "it only marks again what a deploy had released" } else { "its plan is empty" };
     let header = format!("// What no spec declares. Save it as deploy/{name}.ron: {effect}.\n");
-    let spec = DeploySpec {
-        name,
-        pool: None,
-        hosts: BTreeMap::new(),
-        datasets,
-        apps,
-        jails: BTreeMap::new(),
-        zones: BTreeMap::new(),
-        models: BTreeMap::new(),
-        jobs: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        replicate: Vec::new(),
-        rollout: None,
-        snapshots: SnapshotPolicy { before_deploy: true, keep: 5 },
-        drift: DriftPolicy::Report,
-    };
+    let spec = DeploySpec { datasets, apps, ..DeploySpec::empty(name) };
     Ok(header + &zed_spec::render_spec(&spec))
 }
 

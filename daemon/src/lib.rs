@@ -22,8 +22,6 @@ pub mod steps;
 mod watch;
 
 use crate::shared::AppPlace;
-use sha2::Digest;
-use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use zed_ctl::Code;
@@ -34,7 +32,6 @@ use zed_plan::RollbackTarget;
 use zed_plan::props::AppStamp;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
-use zed_store::OWN_DATASET;
 use zed_store::StoreError;
 use zed_store::StoreErrorKind;
 
@@ -49,26 +46,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Lower-case hex.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Every stamped app with its dataset, branches and zed's own datasets left out.
 pub fn stamps(observed: &Observed) -> Vec<(DatasetPath, AppStamp)> {
-    let mut found = Vec::new();
-    for (path, dataset) in &observed.datasets {
-        let own = path.as_str().split('/').next() == Some(OWN_DATASET);
-        if own || !dataset.user.keys().any(|name| name.starts_with("com.zed:app")) {
-            continue;
-        }
-        let stamps = zed_plan::props::parse_stamps(&format!("dataset {path}"), &dataset.user);
-        found.extend(stamps.apps.into_iter().map(|stamp| (path.clone(), stamp)));
-    }
-    found
+    zed_plan::stamped(observed)
+        .flat_map(|(path, stamps)| stamps.into_iter().map(move |stamp| (path.clone(), stamp)))
+        .collect()
 }
 
 /// Where each stamped app is.

@@ -127,7 +127,7 @@ fn values_from_elsewhere<'a>(
                 ValueFrom::Env(name) => add_variable(name),
                 ValueFrom::File(path) => {
                     if let Ok((bytes, _)) = crate::state::read_regular(path.as_ref(), MAX_VALUE_FILE) {
-                        files.insert(path.clone(), crate::sha256_hex(&bytes));
+                        files.insert(path.clone(), zed_plan::sha256_hex(&bytes));
                     }
                 }
                 ValueFrom::Secret(_) => {}

@@ -57,7 +57,7 @@ pub(crate) fn is_branch(path: &str) -> bool {
 }
 
 /// True for what belongs to zed itself: `zed` and everything below it.
-pub(crate) fn is_own(path: &str) -> bool {
+pub fn is_own(path: &str) -> bool {
     path.strip_prefix("zed").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -77,8 +77,8 @@ impl Found<'_> {
     }
 }
 
-/// Every stamped app, in one pass over the observation.
-fn stamped(observed: &Observed) -> impl Iterator<Item = (&DatasetPath, Vec<AppStamp>)> {
+/// Every dataset that carries stamps, in one pass over the observation. Branches and zed's own are left out.
+pub fn stamped(observed: &Observed) -> impl Iterator<Item = (&DatasetPath, Vec<AppStamp>)> {
     observed
         .datasets
         .iter()

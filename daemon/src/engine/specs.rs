@@ -65,7 +65,7 @@ impl Engine {
         name: &DeployName,
         SpecFile { bytes, save }: &SpecFile,
     ) -> Result<(), StateError> {
-        let sha256 = crate::sha256_hex(bytes);
+        let sha256 = zed_plan::sha256_hex(bytes);
         if let Some(known) = self.deploys.get_mut(name)
             && known.record.file_sha256 == sha256
             && !known.record.removed
@@ -171,7 +171,7 @@ impl Engine {
                     continue;
                 }
             };
-            let sha256 = crate::sha256_hex(&bytes);
+            let sha256 = zed_plan::sha256_hex(&bytes);
             let old = self.plans.remove(&name);
             let generation = self.deploys.get(&name).map_or(0, |d| d.record.generation) + 1;
             if let Some(old) = old

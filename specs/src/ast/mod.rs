@@ -66,6 +66,28 @@ pub struct DeploySpec {
     pub drift: DriftPolicy,
 }
 
+impl DeploySpec {
+    /// A spec that wants nothing, with every default.
+    pub fn empty(name: DeployName) -> Self {
+        Self {
+            name,
+            pool: None,
+            hosts: BTreeMap::new(),
+            datasets: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            jails: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            models: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            replicate: Vec::new(),
+            rollout: None,
+            snapshots: SnapshotPolicy::default(),
+            drift: DriftPolicy::default(),
+        }
+    }
+}
+
 /// Where something belongs in a fleet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Placement {

@@ -177,7 +177,9 @@ pub struct UndeclareInput<'a> {
 
 /// Plans the end of a deploy: its apps are stopped, its datasets are released and kept.
 pub fn plan_undeclare(input: &UndeclareInput<'_>) -> Plan {
-    let spec = empty_spec(input.deploy);
+    // Nothing is wanted any more, and retention has nothing to say.
+    let snapshots = zed_spec::SnapshotPolicy { before_deploy: true, keep: u32::MAX };
+    let spec = DeploySpec { snapshots, ..DeploySpec::empty(input.deploy.clone()) };
     let declared = crate::plan::Declared { spec, generation: input.generation, sha256: String::new() };
     let deploy = PlanInput {
         declared: &declared,
@@ -190,26 +192,6 @@ pub fn plan_undeclare(input: &UndeclareInput<'_>) -> Plan {
     let mut plan = plan_deploy(&deploy);
     plan.purpose = Purpose::Undeclare;
     plan
-}
-
-/// A spec that wants nothing.
-fn empty_spec(name: &DeployName) -> DeploySpec {
-    DeploySpec {
-        name: name.clone(),
-        pool: None,
-        hosts: BTreeMap::new(),
-        datasets: BTreeMap::new(),
-        apps: BTreeMap::new(),
-        jails: BTreeMap::new(),
-        zones: BTreeMap::new(),
-        models: BTreeMap::new(),
-        jobs: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        replicate: Vec::new(),
-        rollout: None,
-        snapshots: zed_spec::SnapshotPolicy { before_deploy: true, keep: u32::MAX },
-        drift: zed_spec::DriftPolicy::Report,
-    }
 }
 
 /// The datasets of an app: its own and its data.

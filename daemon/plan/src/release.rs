@@ -22,6 +22,7 @@ use zed_spec::Health;
 use zed_spec::Hooks;
 use zed_spec::HostName;
 use zed_spec::Limits;
+use zed_spec::Listen;
 use zed_spec::Placement;
 use zed_spec::Restart;
 use zed_spec::Runtime;
@@ -96,6 +97,8 @@ struct AroundPart<'a> {
     strategy: &'a Strategy,
     instances: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<Listen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     when: Option<&'a Condition>,
     on: &'a Placement,
 }
@@ -132,6 +135,7 @@ fn parts<'a>(name: &'a AppName, deploy: &'a DeployName, app: &'a App) -> (RunPar
         hooks,
         strategy,
         instances,
+        listen,
         when,
         on,
     } = app;
@@ -160,6 +164,7 @@ fn parts<'a>(name: &'a AppName, deploy: &'a DeployName, app: &'a App) -> (RunPar
         hooks,
         strategy,
         instances: *instances,
+        listen: *listen,
         when: when.as_ref(),
         on,
     };

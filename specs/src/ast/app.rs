@@ -1,6 +1,7 @@
 //! Apps, and what decides whether, where and how they run. Types only.
 
 use super::Placement;
+use crate::listen::Listen;
 use crate::names::AppName;
 use crate::names::DatasetPath;
 use crate::names::JailName;
@@ -66,6 +67,9 @@ pub struct App {
     pub strategy: Strategy,
     /// How many run at once.
     pub instances: u32,
+    /// Where clients reach it: zed forwards from there to the healthy instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Listen>,
     /// Only there when this holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,

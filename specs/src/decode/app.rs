@@ -26,6 +26,7 @@ use crate::ast::Restart;
 use crate::ast::Runtime;
 use crate::ast::Strategy;
 use crate::diagnostics::quoted;
+use crate::listen::Listen;
 use crate::names::AppName;
 use crate::names::DatasetPath;
 use crate::names::JailName;
@@ -71,9 +72,10 @@ pub(super) fn app(cx: &mut Cx<'_>, name: Option<&AppName>, node: &Node<'_>) -> O
     let hooks = f.or(cx, "hooks", Hooks::default(), hooks);
     let strategy = f.or(cx, "strategy", Strategy::Replace, strategy);
     let instances = f.or(cx, "instances", 1, |cx, node| whole32(cx, node, 1, MAX_INSTANCES));
+    let listen = f.opt(cx, "listen", listen);
     let when = f.opt(cx, "when", condition);
     let on = f.or(cx, "on", Placement::All, place::placement);
-    let places = [f.span_of("env_from"), f.span_of("data"), f.span_of("strategy")];
+    let places = [f.span_of("env_from"), f.span_of("data"), f.span_of("strategy"), f.span_of("listen")];
     f.finish(cx);
     let app = App {
         dataset: dataset?,
@@ -96,6 +98,7 @@ pub(super) fn app(cx: &mut Cx<'_>, name: Option<&AppName>, node: &Node<'_>) -> O
         hooks: hooks?,
         strategy: strategy?,
         instances: instances?,
+        listen: listen?,
         when: when?,
         on: on?,
     };
@@ -103,9 +106,10 @@ pub(super) fn app(cx: &mut Cx<'_>, name: Option<&AppName>, node: &Node<'_>) -> O
     Some(app)
 }
 
-/// What must hold between an app's fields; `places` are those of `env_from`, `data` and `strategy`.
-fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 3]) {
-    let [env_from, data, strategy] = places;
+/// What must hold between an app's fields; `places` are those of `env_from`, `data`, `strategy` and
+/// `listen`.
+fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 4]) {
+    let [env_from, data, strategy, listen] = places;
     for name in app.env_from.keys().filter(|name| app.env.contains_key(*name)) {
         cx.error_hint(
             env_from,
@@ -129,6 +133,19 @@ fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 3]) {
             "raise the app's `instances`, or lower the canary's",
         );
     }
+    if let (Some(at), Strategy::BlueGreen { ports: (blue, green), .. }) = (&app.listen, &app.strategy)
+        && [*blue, *green].contains(&at.address.port())
+    {
+        cx.error_hint(
+            listen,
+            format!("`listen` and the strategy have the same port {}", at.address.port()),
+            "clients connect to `listen`, and zed forwards to the strategy's two ports: it must be a third",
+        );
+    }
+}
+
+fn listen(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Listen> {
+    check::name(cx, node, Listen::parse)
 }
 
 /// Records that `from` depends on `to`; without a valid `from` it is only a reference.

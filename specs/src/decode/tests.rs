@@ -260,6 +260,8 @@ fn values_of_apps_are_checked() {
     check(&app("restart: Sometimes"), &["@Sometimes Never, OnFailure, Always"]);
     check(&app("instances: 2000"), &["@2000 from 1 to 1024"]);
     check(&app("strategy: BlueGreen(ports: (80, 80))"), &["@(80 different"]);
+    check(&app("strategy: BlueGreen(ports: (80, 81)), listen: \"127.0.0.1:81\""), &["@\"127 same port 81"]);
+    check(&app("listen: \"localhost:80\""), &["@\"localhost numeric"]);
     check(&app("strategy: BlueGreen(ports: [80, 81])"), &["@[80 tuple"]);
     check(&app("strategy: BlueGreen(ports: (80, 81, 82))"), &["@(80 two ports"]);
     check(&app("strategy: BlueGreen(ports: (0, 65536))"), &["@0, 1 to 65535", "@65536 1 to 65535"]);

@@ -170,6 +170,7 @@ fn app(app: &App) -> Doc {
         hooks,
         strategy,
         instances,
+        listen,
         when,
         on,
     } = app;
@@ -199,6 +200,7 @@ fn app(app: &App) -> Doc {
         .unless(*hooks == Hooks::default(), "hooks", || render_hooks(hooks))
         .unless(*strategy == Strategy::Replace, "strategy", || render_strategy(strategy))
         .unless(*instances == 1, "instances", || number(instances))
+        .opt("listen", listen.as_ref().map(name))
         .opt("when", when.as_ref().map(condition));
     placement(fields, on).done()
 }

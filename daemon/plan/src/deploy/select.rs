@@ -256,6 +256,9 @@ impl Deploy<'_> {
         if app.instances > 1 {
             self.need(object(), "instances", "it runs more than once");
         }
+        if app.listen.is_some() {
+            self.need(object(), "front", "clients reach it through a traffic front");
+        }
         if app.limits != Limits::default() {
             self.need(object(), "limits", "it has limits");
         }

@@ -46,6 +46,7 @@ fn a_part_of_the_process_changes_both_hashes_and_what_is_around_it_only_one() {
         (r#"data: ["e"]"#, false),
         (r#"hooks: (on_failure: [["x"]])"#, false),
         ("instances: 2", false),
+        (r#"listen: "127.0.0.1:8000""#, false),
         (r#"when: Fact("os", "linux")"#, false),
     ] {
         let field = change.split(':').next().unwrap();

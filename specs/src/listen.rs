@@ -29,7 +29,8 @@ impl Listen {
     /// # Errors
     /// The rule that the text breaks, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let bad = |reason: &str| NameError { kind: "address", text: text.to_owned(), reason: reason.to_owned() };
+        let bad =
+            |reason: &str| NameError { kind: "address", text: text.to_owned(), reason: reason.to_owned() };
         let (http, address) = match text.strip_prefix(HTTP) {
             Some(rest) => (true, rest),
             None if text.contains("://") => {

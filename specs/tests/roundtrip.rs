@@ -238,9 +238,7 @@ impl Maker<'_> {
             },
             strategy: self.strategy(instances),
             instances,
-            listen: self.maybe(|m| {
-                Listen::parse(&m.pick(&["127.0.0.1:8000", "http://[::1]:80"])).unwrap()
-            }),
+            listen: self.maybe(|m| Listen::parse(&m.pick(&["127.0.0.1:8000", "http://[::1]:80"])).unwrap()),
             when: self.maybe(|m| m.condition(3)),
             on: self.placement(&spec.hosts),
         }

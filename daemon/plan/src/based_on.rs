@@ -103,6 +103,7 @@ pub(crate) fn based_on<'p>(
     feed.map(&observed.facts);
     feed.map(&observed.env);
     feed.map(&observed.files);
+    feed.map(&observed.artifacts);
     for runtime in &observed.runtimes {
         feed.text(runtime);
     }
@@ -116,10 +117,12 @@ pub(crate) fn based_on<'p>(
         feed_branches(&mut feed, world, path);
     }
     for app in apps {
-        let Some(process) = observed.processes.get(app) else { continue };
-        feed.text(app.as_str());
-        feed.text(&process.run_hash);
-        feed.text(status(&process.status));
+        for (number, process) in observed.processes_of(app) {
+            feed.text(app.as_str());
+            feed.number(u64::from(number));
+            feed.text(&process.run_hash);
+            feed.text(status(&process.status));
+        }
     }
     let Feed { mut hash, buffer } = feed;
     hash.update(&buffer);

@@ -6,6 +6,7 @@
 mod based_on;
 mod deploy;
 mod history;
+mod instance;
 mod lint;
 mod naming;
 mod observed;
@@ -30,6 +31,8 @@ pub use deploy::plan_undeclare;
 pub use history::HistoryEntry;
 pub use history::HistoryKind;
 pub use history::history;
+pub use instance::Instance;
+pub use instance::InstanceError;
 pub use lint::lint;
 pub use naming::SNAPSHOT_PREFIX;
 pub use naming::is_own;

@@ -106,8 +106,11 @@ impl<'a> Lint<'a> {
                     }
                     started.push(run);
                 }
-                Step::StopApp { app, .. } | Step::ForgetApp { app } => {
-                    let after = started.iter().any(|run| run.app != *app);
+                Step::StopApp { instance, .. } | Step::ForgetApp { instance } => {
+                    let app = &instance.app;
+                    // Where both versions run for a while, the old one is stopped after the new one is there.
+                    let both = started.iter().any(|run| run.app == *app);
+                    let after = !both && started.iter().any(|run| run.app != *app);
                     if after && matches!(planned.step, Step::StopApp { .. }) {
                         let text =
                             "it is stopped after another app was started: remove before add".to_owned();
@@ -216,6 +219,13 @@ impl<'a> Lint<'a> {
             | Step::StartApp { .. }
             | Step::RecordRelease { .. }
             | Step::Probe { .. }
+            | Step::Soak { .. }
+            | Step::Route { .. }
+            | Step::Drain { .. }
+            | Step::Unpack { .. }
+            | Step::DiscardRelease { .. }
+            | Step::SwitchRelease { .. }
+            | Step::PruneReleases { .. }
             | Step::Hook { .. }
             | Step::ForgetApp { .. } => {}
         }

@@ -1,5 +1,6 @@
 //! What the planner is told about the world. zedd fills it; nothing here reads anything.
 
+use crate::instance::Instance;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,16 +22,42 @@ pub struct Observed {
     pub datasets: BTreeMap<DatasetPath, ObservedDataset>,
     /// Snapshots that carry a stamp, each dataset's oldest first.
     pub snapshots: BTreeMap<DatasetPath, Vec<ObservedSnapshot>>,
-    /// What the process runtime knows, by app.
-    pub processes: BTreeMap<AppName, ObservedProcess>,
+    /// What the process runtime knows, by instance.
+    pub processes: BTreeMap<Instance, ObservedProcess>,
     /// Facts for conditions: `os`, `arch`, `host`, ...
     pub facts: BTreeMap<String, String>,
     /// The daemon's environment, only the variables that specs name; unset ones are absent.
     pub env: BTreeMap<String, String>,
     /// sha256 (hex) of each file that a spec reads a value from; missing ones are absent.
     pub files: BTreeMap<String, String>,
+    /// Digest of each artifact that a spec names, by its path; one that is not there is absent.
+    #[serde(default)]
+    pub artifacts: BTreeMap<String, String>,
     /// Runtimes that this host has: `process`, `jail`, `zone`, `container`.
     pub runtimes: BTreeSet<String>,
+}
+
+impl Observed {
+    /// What the process runtime knows of an app, by number; its front is number 0.
+    pub fn processes_of(&self, app: &AppName) -> impl Iterator<Item = (u32, &ObservedProcess)> {
+        let all = Instance::new(app, 0)..=Instance::new(app, u32::MAX);
+        self.processes.range(all).map(|(instance, process)| (instance.number, process))
+    }
+
+    /// What it knows of one process.
+    pub fn process(&self, app: &AppName, number: u32) -> Option<&ObservedProcess> {
+        self.processes.get(&Instance::new(app, number))
+    }
+}
+
+impl ProcessStatus {
+    /// True when something runs, or will by itself.
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::Running { .. } | Self::Backoff { .. } => true,
+            Self::Completed | Self::Failed(_) | Self::Stopped | Self::Gone { .. } => false,
+        }
+    }
 }
 
 /// A dataset as it is.

@@ -1,23 +1,29 @@
 //! The plan: a value that leaves execution no choices.
 
+use crate::instance::Instance;
 use crate::observed::Observed;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use zed_spec::App;
 use zed_spec::AppName;
+use zed_spec::Artifact;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
 use zed_spec::DeploySpec;
 use zed_spec::Health;
 use zed_spec::HostName;
+use zed_spec::Limits;
 use zed_spec::Restart;
+use zed_spec::Runtime;
 use zed_spec::ValueFrom;
 
-/// Version of the plan's format, in `plan --json`, in saved plans and in the journal.
-pub const PLAN_FORMAT: u32 = 1;
+/// Version of the plan's format, in `plan --json`, in saved plans and in the journal. Format 1 knew one process
+/// an app, and no artifacts; it is still read.
+pub const PLAN_FORMAT: u32 = 2;
 
 /// Identifies one run of the reconcile loop: `[0-9a-z]{8,16}`, unique on a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -185,14 +191,44 @@ pub enum Step {
         /// Where it goes.
         branch: DatasetPath,
     },
-    /// Stop an app; done when none of its processes runs.
+    /// Unpack an artifact into a release folder of a dataset. What lies in that folder from another artifact is
+    /// moved aside.
+    Unpack {
+        /// Which.
+        unpack: Box<Unpack>,
+    },
+    /// Take an `Unpack` of this run back: what it unpacked goes, what it had moved aside returns.
+    DiscardRelease {
+        /// The dataset.
+        dataset: DatasetPath,
+        /// The folder below its mountpoint.
+        folder: String,
+        /// The run that unpacked it.
+        run: RunId,
+    },
+    /// Point the dataset's link `current` at a release folder.
+    SwitchRelease {
+        /// The dataset.
+        dataset: DatasetPath,
+        /// The folder below its mountpoint; nothing removes the link.
+        folder: Option<String>,
+    },
+    /// Remove release folders that nothing runs from any more.
+    PruneReleases {
+        /// The dataset.
+        dataset: DatasetPath,
+        /// Folders that stay.
+        keep: BTreeSet<String>,
+    },
+    /// Stop one process of an app; done when nothing of it runs.
     StopApp {
         /// Which.
-        app: AppName,
+        #[serde(alias = "app")]
+        instance: Instance,
         /// TERM to KILL.
         grace: Duration,
     },
-    /// Start an app. One that runs with the same `run_hash` is left alone.
+    /// Start one process of an app. One that runs with the same `run_hash` is left alone.
     StartApp {
         /// What.
         run: Box<RunSpec>,
@@ -204,12 +240,32 @@ pub enum Step {
     },
     /// Wait until an app is healthy. A one-shot is healthy when it has ended well.
     Probe {
-        /// Which.
-        app: AppName,
         /// How.
         health: Health,
-        /// What runs there, for Exec probes.
+        /// What runs there.
         run: Box<RunSpec>,
+    },
+    /// Watch processes for a while: they have to stay healthy. An operator may cut it short, hold it or abort
+    /// here.
+    Soak {
+        /// What runs there, each with its probes.
+        runs: Vec<(RunSpec, Health)>,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Let the app's front forward to these processes and to no other. Starts the front when it is needed.
+    Route {
+        /// Where to.
+        route: Route,
+    },
+    /// Wait until a process has finished the connections that the front gave it.
+    Drain {
+        /// Which.
+        instance: Instance,
+        /// Its port.
+        port: u16,
+        /// No longer than this.
+        at_most: Duration,
     },
     /// Run a hook in the app's environment.
     Hook {
@@ -220,10 +276,11 @@ pub enum Step {
         /// What it runs beside.
         run: Box<RunSpec>,
     },
-    /// Forget an app's process record.
+    /// Forget the record of one process of an app.
     ForgetApp {
         /// Which.
-        app: AppName,
+        #[serde(alias = "app")]
+        instance: Instance,
     },
     /// Destroy snapshots that retention no longer keeps. One that is needed after all is left alone.
     DestroySnapshots {
@@ -248,11 +305,51 @@ pub struct PropEdit {
     pub user: BTreeMap<String, Option<String>>,
 }
 
-/// Everything needed to start an app. Secret values are not in it: they are resolved at the start.
+/// What is unpacked, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unpack {
+    /// The app that it is for.
+    pub app: AppName,
+    /// The dataset that gets it.
+    pub dataset: DatasetPath,
+    /// Where it comes from.
+    pub artifact: Artifact,
+    /// What it must be, as it was observed or as the spec says: another one is refused.
+    pub digest: Option<String>,
+    /// The app's version.
+    pub version: String,
+    /// The folder below the dataset's mountpoint.
+    pub folder: String,
+    /// This run: what it has moved aside is found by it.
+    pub run: RunId,
+    /// Who owns the files; the daemon's user when absent.
+    pub user: Option<String>,
+    /// Their group.
+    pub group: Option<String>,
+}
+
+/// Where the front of an app listens and where it forwards to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The app.
+    pub app: AppName,
+    /// Where clients connect.
+    pub listen: String,
+    /// The processes that get their connections, by port. None: the front is stopped.
+    pub backends: BTreeMap<Instance, u16>,
+    /// As whom the front runs once it listens; the daemon's user when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// Everything needed to start one process of an app. Secret values are not in it: they are resolved at the start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// The app.
     pub app: AppName,
+    /// Which of its processes, from 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub number: u32,
     /// Its deploy.
     pub deploy: DeployName,
     /// This host.
@@ -267,8 +364,20 @@ pub struct RunSpec {
     pub env: BTreeMap<String, String>,
     /// Environment from elsewhere.
     pub env_from: BTreeMap<String, ValueFrom>,
-    /// The dataset whose mountpoint is the working directory and ZED_DATA.
+    /// The dataset whose mountpoint is ZED_DATA.
     pub dataset: DatasetPath,
+    /// The release folder below that mountpoint: the working directory. Without one it is the mountpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Further datasets of the app.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DatasetPath>,
+    /// Where it runs.
+    #[serde(default = "on_the_host", skip_serializing_if = "is_on_the_host")]
+    pub runtime: Runtime,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "is_unlimited")]
+    pub limits: Limits,
     /// User to run as.
     pub user: Option<String>,
     /// Group to run as.
@@ -292,6 +401,38 @@ pub struct Release {
     pub spec_hash: String,
     /// The app as the spec had it.
     pub definition: App,
+    /// The folder that it runs in, below its dataset's mountpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+}
+
+// serde hands out references.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_first(number: &u32) -> bool {
+    *number == first()
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn on_the_host() -> Runtime {
+    Runtime::Process
+}
+
+fn is_on_the_host(runtime: &Runtime) -> bool {
+    *runtime == Runtime::Process
+}
+
+fn is_unlimited(limits: &Limits) -> bool {
+    *limits == Limits::default()
+}
+
+impl RunSpec {
+    /// Which process it is.
+    pub fn instance(&self) -> Instance {
+        Instance::new(&self.app, self.number)
+    }
 }
 
 /// How serious a note is.

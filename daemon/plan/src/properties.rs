@@ -115,6 +115,10 @@ impl RandomSpec {
     }
 }
 
+fn instance(text: &str) -> crate::instance::Instance {
+    text.parse().unwrap()
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Save(RandomSpec),
@@ -280,7 +284,7 @@ impl Host {
         let held = self.world.plan("d", &self.spec.text());
         let steps = held.units.iter().flat_map(|unit| &unit.steps);
         let moves = steps.filter(|planned| match &planned.step {
-            Step::StopApp { app: name, .. } => name.as_str() == app,
+            Step::StopApp { instance, .. } => instance.app.as_str() == app,
             Step::RecordRelease { release } => release.app.as_str() == app,
             _ => false,
         });
@@ -307,7 +311,7 @@ impl Host {
             Event::Fail { spec, unit, steps, begun } => self.fail(&spec, unit, steps, begun),
             Event::FailRollback { app, steps, begun } => self.fail_rollback(APPS[app], steps, begun),
             Event::Kill { app } => {
-                if let Some(process) = self.world.observed.processes.get_mut(APPS[app]) {
+                if let Some(process) = self.world.observed.processes.get_mut(&instance(APPS[app])) {
                     process.status = ProcessStatus::Gone { rebooted: false };
                 }
             }
@@ -332,7 +336,7 @@ impl Host {
         }
         let user = crate::props::replace_stamps(world.user(&dataset), &stamps);
         self.world.observed.datasets.get_mut(&dataset).unwrap().user = user;
-        if let Some(process) = self.world.observed.processes.get_mut(name) {
+        if let Some(process) = self.world.observed.processes.get_mut(&instance(name)) {
             process.status = ProcessStatus::Stopped;
         }
     }

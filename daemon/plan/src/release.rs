@@ -272,6 +272,7 @@ pub(crate) fn run_spec(
     }
     RunSpec {
         app: name.clone(),
+        number: 1,
         deploy: deploy.clone(),
         host: host.clone(),
         version: app.version.clone(),
@@ -280,6 +281,10 @@ pub(crate) fn run_spec(
         env,
         env_from,
         dataset: app.dataset.clone(),
+        release: None,
+        data: app.data.clone(),
+        runtime: app.runtime.clone(),
+        limits: app.limits.clone(),
         user: app.user.clone(),
         group: app.group.clone(),
         restart: app.restart.clone(),
@@ -302,7 +307,7 @@ fn localhost() -> HostName {
 /// # Errors
 /// The values that it needs and that are not there.
 pub fn run_spec_of(release: &Release, observed: &Observed) -> Result<RunSpec, Vec<MissingValue>> {
-    let Release { format: _, app, deploy, spec_hash: _, definition } = release;
+    let Release { format: _, app, deploy, spec_hash: _, definition, folder: _ } = release;
     let resolved = resolve(app, deploy, definition, observed);
     if !resolved.missing.is_empty() {
         return Err(resolved.missing);
@@ -318,6 +323,7 @@ pub(crate) fn release_of(name: &AppName, deploy: &DeployName, app: &App, spec_ha
         deploy: deploy.clone(),
         spec_hash: spec_hash.to_owned(),
         definition: app.clone(),
+        folder: None,
     }
 }
 

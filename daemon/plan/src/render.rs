@@ -8,6 +8,7 @@ use crate::plan::Note;
 use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::PropEdit;
+use crate::plan::Route;
 use crate::plan::Purpose;
 use crate::plan::Severity;
 use crate::plan::Step;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use zed_spec::AppName;
+use zed_spec::Artifact;
 use zed_spec::DatasetPath;
 use zed_spec::Probe;
 
@@ -49,7 +51,7 @@ pub fn summarize(plan: &Plan, observed: &Observed) -> Summary {
         summary.add += created.len();
         summary.remove += removed.len();
         for app in &started {
-            if observed.processes.contains_key(*app) { summary.change += 1 } else { summary.add += 1 }
+            if observed.processes_of(app).next().is_some() { summary.change += 1 } else { summary.add += 1 }
         }
         let mut changed = BTreeSet::new();
         for (index, planned) in unit.steps.iter().enumerate() {
@@ -97,7 +99,7 @@ fn stopped(unit: &Unit) -> BTreeSet<&AppName> {
     unit.steps
         .iter()
         .filter_map(|s| match &s.step {
-            Step::StopApp { app, .. } | Step::ForgetApp { app } => Some(app),
+            Step::StopApp { instance, .. } | Step::ForgetApp { instance } => Some(&instance.app),
             _ => None,
         })
         .collect()
@@ -243,24 +245,56 @@ fn step_lines(
         Step::Retire { dataset, branch } => {
             vec![line('-', format!("dataset {dataset}"), format!("becomes {branch}"))]
         }
-        Step::StopApp { app, grace } => {
-            let sign = if started.contains(app) { '~' } else { '-' };
-            vec![line(sign, format!("app {app}"), format!("stop, KILL after {}", seconds(*grace)))]
+        Step::StopApp { instance, grace } => {
+            let sign = if started.contains(&instance.app) { '~' } else { '-' };
+            vec![line(sign, format!("app {instance}"), format!("stop, KILL after {}", seconds(*grace)))]
         }
         Step::StartApp { run } => {
-            let sign = if observed.processes.contains_key(&run.app) { '~' } else { '+' };
-            vec![line(sign, format!("app {}", run.app), format!("start {}", run.version))]
+            let sign = if observed.processes_of(&run.app).next().is_some() { '~' } else { '+' };
+            vec![line(sign, format!("app {}", run.instance()), format!("start {}", run.version))]
         }
-        Step::Probe { app, health, run: _ } => {
+        Step::Probe { health, run } => {
             let probes: Vec<String> = health.probes.iter().map(probe).collect();
             let how = if probes.is_empty() { "its process runs".to_owned() } else { probes.join(", ") };
             let what = format!("wait until {how}, {} x {}", health.attempts, seconds(health.interval));
+            vec![line(' ', format!("app {}", run.instance()), what)]
+        }
+        Step::Soak { runs, lasts } => {
+            let who: Vec<String> = runs.iter().map(|(run, _)| run.instance().to_string()).collect();
+            let app = runs.first().map_or_else(String::new, |(run, _)| run.app.to_string());
+            let what = format!("watch {} for {}", who.join(", "), seconds(*lasts));
             vec![line(' ', format!("app {app}"), what)]
         }
+        Step::Route { route } => {
+            let Route { app, listen, backends, user: _ } = route;
+            let to: Vec<String> = backends.iter().map(|(to, port)| format!("{to} (port {port})")).collect();
+            let what = match to.is_empty() {
+                true => format!("stop listening on {listen}"),
+                false => format!("forward {listen} to {}", to.join(", ")),
+            };
+            vec![line('~', format!("app {app}"), what)]
+        }
+        Step::Drain { instance, port, at_most } => {
+            let what = format!("wait for its connections on port {port}, at most {}", seconds(*at_most));
+            vec![line(' ', format!("app {instance}"), what)]
+        }
+        Step::Unpack { unpack } => {
+            let path = match &unpack.artifact {
+                Artifact::Tar { path, .. } | Artifact::Dir { path } | Artifact::Oci { path, .. } => path,
+            };
+            let what = format!("unpack {path} into {}/{}", unpack.dataset, unpack.folder);
+            vec![line('+', format!("app {}", unpack.app), what)]
+        }
+        Step::DiscardRelease { dataset, folder, run: _ } => {
+            vec![line('-', format!("dataset {dataset}"), format!("discard {folder}"))]
+        }
+        Step::SwitchRelease { .. } | Step::PruneReleases { .. } => Vec::new(),
         Step::Hook { kind, command, run } => {
             vec![line(' ', format!("app {}", run.app), format!("{kind}: {}", command.join(" ")))]
         }
-        Step::ForgetApp { app } => vec![line('-', format!("app {app}"), "forget its process".to_owned())],
+        Step::ForgetApp { instance } => {
+            vec![line('-', format!("app {instance}"), "forget its process".to_owned())]
+        }
         Step::RecordRelease { .. } => Vec::new(),
         Step::DestroySnapshots { set } => set
             .iter()

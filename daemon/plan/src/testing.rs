@@ -3,6 +3,7 @@
 use crate::deploy::UndeclareInput;
 use crate::deploy::plan_deploy;
 use crate::deploy::plan_undeclare;
+use crate::instance::Instance;
 use crate::lint::lint;
 use crate::observed::Observed;
 use crate::observed::ObservedDataset;
@@ -14,7 +15,9 @@ use crate::plan::Plan;
 use crate::plan::PlanInput;
 use crate::plan::PropEdit;
 use crate::plan::Release;
+use crate::plan::Route;
 use crate::plan::RunId;
+use crate::plan::RunSpec;
 use crate::plan::Step;
 use crate::plan::Unit;
 use crate::rollback::RollbackError;
@@ -58,10 +61,17 @@ pub(crate) fn step_name(step: &Step) -> &'static str {
         Step::Restore { .. } => "Restore",
         Step::UndoRestore { .. } => "UndoRestore",
         Step::Retire { .. } => "Retire",
+        Step::Unpack { .. } => "Unpack",
+        Step::DiscardRelease { .. } => "DiscardRelease",
+        Step::SwitchRelease { .. } => "SwitchRelease",
+        Step::PruneReleases { .. } => "PruneReleases",
         Step::StopApp { .. } => "StopApp",
         Step::StartApp { .. } => "StartApp",
         Step::RecordRelease { .. } => "RecordRelease",
         Step::Probe { .. } => "Probe",
+        Step::Soak { .. } => "Soak",
+        Step::Route { .. } => "Route",
+        Step::Drain { .. } => "Drain",
         Step::Hook { .. } => "Hook",
         Step::ForgetApp { .. } => "ForgetApp",
         Step::DestroySnapshots { .. } => "DestroySnapshots",
@@ -86,6 +96,8 @@ pub(crate) struct TestWorld {
     pub(crate) heal: bool,
     /// Datasets that processes run in.
     pub(crate) homes: BTreeMap<AppName, DatasetPath>,
+    /// Where each front forwards to.
+    pub(crate) routes: BTreeMap<AppName, Route>,
     /// Whether starts and hooks write into their dataset.
     pub(crate) writes: bool,
     pub(crate) keep: u32,
@@ -110,6 +122,7 @@ impl TestWorld {
             txg: 0,
             heal: false,
             homes: BTreeMap::new(),
+            routes: BTreeMap::new(),
             writes: true,
             keep: 5,
         }
@@ -228,13 +241,13 @@ impl TestWorld {
                 }
             }
             Step::Retire { dataset, branch } => self.retire(dataset, branch),
-            Step::StopApp { app, grace: _ } => {
-                if let Some(process) = self.observed.processes.get_mut(app) {
+            Step::StopApp { instance, grace: _ } => {
+                if let Some(process) = self.observed.processes.get_mut(instance) {
                     process.status = ProcessStatus::Stopped;
                 }
             }
             Step::StartApp { run } => {
-                let alive = self.observed.processes.get(&run.app);
+                let alive = self.observed.processes.get(&run.instance());
                 if let Some(process) = alive.filter(|p| matches!(p.status, ProcessStatus::Running { .. })) {
                     assert_eq!(process.run_hash, run.run_hash, "{} runs as another release", run.app);
                     return;
@@ -255,34 +268,95 @@ impl TestWorld {
                     _ => ProcessStatus::Running { pid: 100 },
                 };
                 let process = ObservedProcess { run_hash: run.run_hash.clone(), status };
-                self.observed.processes.insert(run.app.clone(), process);
+                self.observed.processes.insert(run.instance(), process);
             }
             Step::RecordRelease { release } => {
                 self.releases.insert(release.spec_hash.clone(), (**release).clone());
             }
-            Step::Probe { app, health: _, run } => {
-                let process = self.observed.processes.get(app);
-                assert!(
-                    run.command.is_empty()
-                        || process.is_some_and(|p| matches!(
-                            p.status,
-                            ProcessStatus::Running { .. } | ProcessStatus::Completed
-                        )),
-                    "{app} is probed and does not run"
-                );
-            }
+            Step::Probe { health: _, run } => self.probed(run),
             Step::Hook { kind, command: _, run } => {
                 let home = self.content.get_mut(run.dataset.as_str()).expect("a hook's dataset");
                 home.push(format!("{kind} of {}", run.app));
             }
-            Step::ForgetApp { app } => {
-                self.observed.processes.remove(app);
+            Step::Soak { runs, lasts: _ } => runs.iter().for_each(|(run, _)| self.probed(run)),
+            Step::Route { route } => self.route(route),
+            Step::Drain { instance, .. } => {
+                let served = self.routes.get(&instance.app).is_some_and(|r| r.backends.contains_key(instance));
+                assert!(!served, "{instance} is drained while it gets connections");
+            }
+            Step::Unpack { unpack } => {
+                let home = self.content.get_mut(unpack.dataset.as_str()).expect("a dataset to unpack into");
+                let digest = unpack.digest.as_deref().unwrap_or_default();
+                let line = format!("folder {} {digest}", unpack.folder);
+                if home.contains(&line) {
+                    return;
+                }
+                let folder = format!("folder {} ", unpack.folder);
+                for old in home.iter_mut().filter(|old| old.starts_with(&folder)) {
+                    *old = format!("aside {} {old}", unpack.run);
+                }
+                home.push(format!("unpacked {} {}", unpack.run, unpack.folder));
+                home.push(line);
+            }
+            Step::DiscardRelease { dataset, folder, run } => {
+                let Some(home) = self.content.get_mut(dataset.as_str()) else { return };
+                let unpacked = format!("unpacked {run} {folder}");
+                let Some(at) = home.iter().position(|line| *line == unpacked) else { return };
+                home.drain(at..at + 2);
+                let aside = format!("aside {run} ");
+                for old in home.iter_mut().filter(|old| old.starts_with(&aside)) {
+                    *old = old[aside.len()..].to_owned();
+                }
+            }
+            Step::SwitchRelease { dataset, folder } => {
+                let home = self.content.get_mut(dataset.as_str()).expect("a dataset with a link");
+                home.retain(|line| !line.starts_with("current "));
+                home.extend(folder.as_ref().map(|folder| format!("current {folder}")));
+            }
+            Step::PruneReleases { dataset, keep } => {
+                let home = self.content.get_mut(dataset.as_str()).expect("a dataset to prune");
+                let name = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+                home.retain(|line| {
+                    !line.starts_with("aside ") && !line.starts_with("unpacked ")
+                        && (!line.starts_with("folder ") || keep.contains(&name(line)))
+                });
+            }
+            Step::ForgetApp { instance } => {
+                self.observed.processes.remove(instance);
             }
             Step::DestroySnapshots { set } => {
                 set.iter().for_each(|(dataset, name)| self.destroy(dataset, name))
             }
             Step::DestroyBranch { branch } => self.destroy_branch(branch),
         }
+    }
+
+    fn probed(&self, run: &RunSpec) {
+        let instance = run.instance();
+        let status = self.observed.processes.get(&instance).map(|process| &process.status);
+        assert!(
+            run.command.is_empty()
+                || matches!(status, Some(ProcessStatus::Running { .. } | ProcessStatus::Completed)),
+            "{instance} is probed and does not run"
+        );
+    }
+
+    /// Traffic never goes where nobody listens.
+    fn route(&mut self, route: &Route) {
+        let front = Instance::front(&route.app);
+        if route.backends.is_empty() {
+            self.routes.remove(&route.app);
+            self.observed.processes.remove(&front);
+            return;
+        }
+        for instance in route.backends.keys() {
+            let status = self.observed.processes.get(instance).map(|process| &process.status);
+            let runs = matches!(status, Some(ProcessStatus::Running { .. }));
+            assert!(runs, "{instance} gets connections and is {status:?}");
+        }
+        self.routes.insert(route.app.clone(), route.clone());
+        let status = ProcessStatus::Running { pid: 99 };
+        self.observed.processes.insert(front, ObservedProcess { run_hash: route.listen.clone(), status });
     }
 
     fn create(
@@ -389,9 +463,9 @@ impl TestWorld {
             .iter()
             .filter(|(name, process)| {
                 matches!(process.status, ProcessStatus::Running { .. })
-                    && self.homes.get(*name) == Some(dataset)
+                    && self.homes.get(&name.app) == Some(dataset)
             })
-            .map(|(name, _)| name)
+            .map(|(name, _)| &name.app)
             .collect();
         assert!(busy.is_empty(), "{dataset} is in use by {busy:?}");
         if self.observed.datasets.contains_key(branch) {

@@ -3,6 +3,7 @@
 //! Works from the stamps and the kept releases alone: what runs is the release that is stamped, whatever a spec
 //! says meanwhile.
 
+use crate::instance::Instance;
 use crate::naming::is_own;
 use crate::observed::Observed;
 use crate::observed::ProcessStatus;
@@ -176,8 +177,8 @@ fn steps(
         refuse(app, &format!("values it needs are missing: {}", what.join(", ")))
     })?;
     let start = Step::StartApp { run: Box::new(spec.clone()) };
-    let stop = Step::StopApp { app: app.clone(), grace: spec.stop_grace };
-    let process = observed.processes.get(app);
+    let stop = Step::StopApp { instance: Instance::first(app), grace: spec.stop_grace };
+    let process = observed.process(app, 1);
     let alive = process
         .is_some_and(|p| matches!(p.status, ProcessStatus::Running { .. } | ProcessStatus::Backoff { .. }));
     let same = process.is_some_and(|p| p.run_hash == spec.run_hash);
@@ -187,14 +188,14 @@ fn steps(
     }
     if verb != AppVerb::Stop {
         steps.push(PlannedStep { step: start, undo: vec![stop], why: "it is to run".into() });
-        steps.push(probe(app, &release.definition.health, spec));
+        steps.push(probe(&release.definition.health, spec));
     }
     Ok(steps)
 }
 
-fn probe(app: &AppName, health: &Health, run: RunSpec) -> PlannedStep {
+fn probe(health: &Health, run: RunSpec) -> PlannedStep {
     PlannedStep {
-        step: Step::Probe { app: app.clone(), health: health.clone(), run: Box::new(run) },
+        step: Step::Probe { health: health.clone(), run: Box::new(run) },
         undo: Vec::new(),
         why: "it has to be healthy".into(),
     }
@@ -236,7 +237,7 @@ pub fn apps_to_start_after_boot(
     stamped(observed)
         .flat_map(|(_, stamps)| stamps)
         .filter(|stamp| stamp.deploy == *deploy && stamp.state == RunState::Running)
-        .filter(|stamp| match observed.processes.get(&stamp.app) {
+        .filter(|stamp| match observed.process(&stamp.app, 1) {
             None => releases.get(&stamp.spec).is_some_and(|release| has_process(&release.definition)),
             Some(process) => process.status == ProcessStatus::Gone { rebooted: true },
         })

@@ -7,7 +7,6 @@ use crate::naming::is_own;
 use crate::naming::stem_of_branch;
 use crate::observed::Observed;
 use crate::observed::ObservedDataset;
-use crate::observed::ProcessStatus;
 use crate::plan::Note;
 use crate::plan::Severity;
 use crate::props::AppStamp;
@@ -180,13 +179,7 @@ impl<'a> World<'a> {
 
     /// True when a process of the app is there or will be: it has to be stopped before its data is touched.
     pub(crate) fn is_alive(&self, app: &AppName) -> bool {
-        self.observed.processes.get(app).is_some_and(|process| match process.status {
-            ProcessStatus::Running { .. } | ProcessStatus::Backoff { .. } => true,
-            ProcessStatus::Completed
-            | ProcessStatus::Failed(_)
-            | ProcessStatus::Stopped
-            | ProcessStatus::Gone { .. } => false,
-        })
+        self.observed.processes_of(app).any(|(_, process)| process.status.is_alive())
     }
 
     /// Apps of a deploy that are stamped here.

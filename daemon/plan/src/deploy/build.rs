@@ -8,6 +8,7 @@ use super::datasets::Placed;
 use super::datasets::release_edit;
 use super::datasets_of;
 use super::select::note;
+use crate::instance::Instance;
 use crate::naming::branch_path;
 use crate::naming::snapshot_name;
 use crate::plan::PlannedStep;
@@ -245,7 +246,7 @@ impl<'a> Deploy<'a> {
                 }
             };
             let node = &self.nodes[index];
-            draft.push(Step::StopApp { app: node.name.clone(), grace }, undo, &node.why);
+            draft.push(Step::StopApp { instance: Instance::first(node.name), grace }, undo, &node.why);
         }
     }
 
@@ -366,7 +367,7 @@ impl<'a> Deploy<'a> {
         let run = self.run_of(index, effective);
         if starts && has_process(effective.app) {
             self.probe_dependencies(index, order, draft);
-            let undo = vec![Step::StopApp { app: node.name.clone(), grace: effective.app.stop_grace }];
+            let undo = vec![Step::StopApp { instance: run.instance(), grace: effective.app.stop_grace }];
             draft.push_writer(Step::StartApp { run: Box::new(run.clone()) }, undo, &node.why);
         }
         self.probe(index, effective, "", draft);
@@ -401,8 +402,7 @@ impl<'a> Deploy<'a> {
             return;
         }
         let run = Box::new(self.run_of(index, effective));
-        let app = self.nodes[index].name.clone();
-        draft.push_writer(Step::Probe { app, health: effective.app.health.clone(), run }, Vec::new(), why);
+        draft.push_writer(Step::Probe { health: effective.app.health.clone(), run }, Vec::new(), why);
     }
 
     /// Releases are recorded before they are stamped: a stamp never names an unknown one.

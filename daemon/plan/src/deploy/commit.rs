@@ -3,6 +3,7 @@
 use super::Action;
 use super::Deploy;
 use super::datasets_of;
+use crate::instance::Instance;
 use crate::plan::PropEdit;
 use crate::plan::Step;
 use crate::props::AppStamp;
@@ -63,8 +64,12 @@ impl<'a> Deploy<'a> {
     pub(super) fn forget(&self, unit: &[usize], draft: &mut Draft) {
         for index in unit {
             let node = &self.nodes[*index];
-            if node.action == Action::Remove && self.input.observed.processes.contains_key(node.name) {
-                draft.push(Step::ForgetApp { app: node.name.clone() }, Vec::new(), &node.why);
+            if node.action != Action::Remove {
+                continue;
+            }
+            for (number, _) in self.input.observed.processes_of(node.name) {
+                let instance = Instance::new(node.name, number);
+                draft.push(Step::ForgetApp { instance }, Vec::new(), &node.why);
             }
         }
     }

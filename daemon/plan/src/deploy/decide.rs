@@ -185,7 +185,7 @@ impl<'a> Deploy<'a> {
     /// True when a changed app can go on running as it does.
     fn same_run(&self, node: &Node<'a>, app: &App, stamp: &AppStamp, effective: &Effective<'_>) -> bool {
         if has_process(app) {
-            let process = self.input.observed.processes.get(node.name);
+            let process = self.input.observed.process(node.name, 1);
             return process.is_some_and(|process| {
                 process.run_hash == effective.run_hash
                     && matches!(process.status, ProcessStatus::Running { .. } | ProcessStatus::Completed)
@@ -217,7 +217,7 @@ impl<'a> Deploy<'a> {
     }
 
     fn process(&self, node: &Node<'a>, effective: &Effective<'_>) -> Process {
-        let Some(process) = self.input.observed.processes.get(node.name) else {
+        let Some(process) = self.input.observed.process(node.name, 1) else {
             return Process::Absent("it was never started on this host");
         };
         let same = process.run_hash == effective.run_hash;

@@ -1,6 +1,7 @@
 //! One test a rule. Plans are compared as short lines, `StartApp hello`.
 
 use super::*;
+use crate::instance::Instance;
 use crate::observed::ObservedDataset;
 use crate::observed::ObservedProcess;
 use crate::observed::ProcessStatus;
@@ -29,9 +30,26 @@ fn object(step: &Step) -> String {
         Step::Restore { dataset, .. } | Step::UndoRestore { dataset, .. } | Step::Retire { dataset, .. } => {
             dataset.to_string()
         }
-        Step::StopApp { app, .. } | Step::Probe { app, .. } | Step::ForgetApp { app } => app.to_string(),
-        Step::StartApp { run } => run.app.to_string(),
+        Step::StopApp { instance, .. } | Step::ForgetApp { instance } => instance.to_string(),
+        Step::StartApp { run } | Step::Probe { run, .. } => run.instance().to_string(),
         Step::RecordRelease { release } => release.app.to_string(),
+        Step::Unpack { unpack } => format!("{} {}", unpack.dataset, unpack.folder),
+        Step::DiscardRelease { dataset, folder, .. } => format!("{dataset} {folder}"),
+        Step::SwitchRelease { dataset, folder } => {
+            format!("{dataset} {}", folder.as_deref().unwrap_or("-"))
+        }
+        Step::PruneReleases { dataset, keep } => {
+            let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
+            format!("{dataset} {}", keep.join(" "))
+        }
+        Step::Soak { runs, .. } => {
+            runs.iter().map(|(run, _)| run.instance().to_string()).collect::<Vec<_>>().join(" ")
+        }
+        Step::Route { route } => {
+            let to: Vec<String> = route.backends.iter().map(|(to, port)| format!("{to}:{port}")).collect();
+            format!("{} {}", route.app, to.join(" "))
+        }
+        Step::Drain { instance, .. } => instance.to_string(),
         Step::Hook { kind, run, .. } => format!("{kind} {}", run.app),
         Step::DestroySnapshots { set } => all(set.iter().map(|(p, _)| p).collect()),
         Step::DestroyBranch { branch } => branch.to_string(),
@@ -51,7 +69,7 @@ fn hello(version: &str) -> String {
 }
 
 fn set_process(world: &mut TestWorld, name: &str, status: ProcessStatus) {
-    world.observed.processes.get_mut(name).unwrap().status = status;
+    world.observed.processes.get_mut(&name.parse::<Instance>().unwrap()).unwrap().status = status;
 }
 
 #[test]
@@ -201,7 +219,7 @@ fn an_app_that_came_with_its_dataset_is_started() {
 fn another_release_than_the_stamped_one_is_drift() {
     let mut world = TestWorld::new();
     world.converge("hello", &hello("1.0.0"));
-    world.observed.processes.get_mut("hello").unwrap().run_hash = "other".into();
+    world.observed.processes.get_mut(&"hello".parse::<Instance>().unwrap()).unwrap().run_hash = "other".into();
     assert_eq!(notes(&world.plan("hello", &hello("1.0.0"))), ["Warning drift app hello"]);
     world.heal = true;
     let plan = world.plan("hello", &hello("1.0.0"));
@@ -588,7 +606,7 @@ fn a_plan_is_based_on_what_it_depends_on_and_on_nothing_else() {
         }),
         ("another deploy's app", false, |w| {
             let process = ObservedProcess { run_hash: "x".into(), status: ProcessStatus::Completed };
-            w.observed.processes.insert(app("other"), process);
+            w.observed.processes.insert(Instance::first(&app("other")), process);
         }),
         ("a process that is gone", true, |w| set_process(w, "hello", ProcessStatus::Stopped)),
         ("a property", true, |w| {

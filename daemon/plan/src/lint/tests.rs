@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plan::PlannedStep;
+use crate::instance::Instance;
 use crate::testing::*;
 
 /// A plan that replaces hello 1.0.0, in a world with one snapshot.
@@ -126,7 +127,7 @@ const BREAKS: &[(&str, &str, Break)] = &[
     }),
     ("an app that is stopped after another was started", "order", |plan, _| {
         let at = at(plan, "StartApp") + 1;
-        let stop = Step::StopApp { app: app("other"), grace: std::time::Duration::ZERO };
+        let stop = Step::StopApp { instance: Instance::first(&app("other")), grace: std::time::Duration::ZERO };
         plan.units[0].steps.insert(at, step(stop));
         plan.units[0].commit_at += 1;
     }),

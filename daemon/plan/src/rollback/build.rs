@@ -7,6 +7,7 @@ use crate::based_on::based_on;
 use crate::deploy::missing_text;
 use crate::history::Candidate;
 use crate::history::branches_of;
+use crate::instance::Instance;
 use crate::naming::branch_path;
 use crate::naming::is_branch;
 use crate::naming::snapshot_name;
@@ -303,7 +304,7 @@ impl<'a> Rollback<'a> {
                 }
             };
             let why = "its data is put back".to_owned();
-            self.push(Step::StopApp { app: name, grace }, undo, why);
+            self.push(Step::StopApp { instance: Instance::first(&name), grace }, undo, why);
         }
     }
 
@@ -359,13 +360,13 @@ impl<'a> Rollback<'a> {
                 None => "it was stopped because its data is shared".to_owned(),
             };
             if has_process(app) {
-                let undo = vec![Step::StopApp { app: run.app.clone(), grace: app.stop_grace }];
+                let undo = vec![Step::StopApp { instance: run.instance(), grace: app.stop_grace }];
                 self.push(Step::StartApp { run: Box::new(run.clone()) }, undo, why);
             } else if app.health.probes.is_empty() {
                 continue;
             }
             let run = Box::new(run.clone());
-            let step = Step::Probe { app: run.app.clone(), health: app.health.clone(), run };
+            let step = Step::Probe { health: app.health.clone(), run };
             self.push(step, Vec::new(), String::new());
         }
     }

@@ -345,7 +345,7 @@ impl Executor {
     fn keep_evidence(&self, plan: &Plan, step: &Step, error: &StepError) {
         let run = &plan.run.0;
         let app = match step {
-            Step::StartApp { run } | Step::Probe { run, .. } | Step::Hook { run, .. } => &run.app,
+            Step::StartApp { run } | Step::Probe { run, .. } | Step::Hook { run, .. } => run.instance(),
             _ => return,
         };
         let mut report = format!("{}\n", crate::chain(error));
@@ -355,7 +355,7 @@ impl Executor {
                 report.push('\n');
             }
         }
-        let log = zed_host::tail(&self.host.log_path(app), EVIDENCE_LINES).unwrap_or_default().join("\n");
+        let log = zed_host::tail(&self.host.log_path(&app), EVIDENCE_LINES).unwrap_or_default().join("\n");
         for (name, text) in [(format!("{app}.probe"), report), (format!("{app}.log"), log)] {
             if let Err(error) = self.state.write_evidence(run, &name, &text) {
                 tracing::warn!(error = %crate::chain(&error), "evidence of a failed run could not be kept");
@@ -421,12 +421,21 @@ pub fn title(step: &Step) -> String {
         Step::Restore { dataset, snapshot, .. } => format!("restore {dataset} from @{snapshot}"),
         Step::UndoRestore { dataset, .. } => format!("take the restore of {dataset} back"),
         Step::Retire { dataset, .. } => format!("retire dataset {dataset}"),
-        Step::StopApp { app, .. } => format!("stop {app}"),
-        Step::StartApp { run } => format!("start {} {}", run.app, run.version),
+        Step::Unpack { unpack } => format!("unpack {} {}", unpack.app, unpack.version),
+        Step::DiscardRelease { folder, .. } => format!("discard {folder}"),
+        Step::SwitchRelease { dataset, folder } => {
+            format!("point current of {dataset} to {}", folder.as_deref().unwrap_or("nothing"))
+        }
+        Step::PruneReleases { dataset, .. } => format!("remove old releases from {dataset}"),
+        Step::Soak { lasts, .. } => format!("watch for {} s", lasts.as_secs()),
+        Step::Route { route } => format!("route {}", route.app),
+        Step::Drain { instance, .. } => format!("drain {instance}"),
+        Step::StopApp { instance, .. } => format!("stop {instance}"),
+        Step::StartApp { run } => format!("start {} {}", run.instance(), run.version),
         Step::RecordRelease { release } => format!("record release of {}", release.app),
-        Step::Probe { app, .. } => format!("probe {app}"),
+        Step::Probe { run, .. } => format!("probe {}", run.instance()),
         Step::Hook { kind, run, .. } => format!("hook {kind} of {}", run.app),
-        Step::ForgetApp { app } => format!("forget {app}"),
+        Step::ForgetApp { instance } => format!("forget {instance}"),
         Step::DestroySnapshots { set } => format!("destroy {} old snapshots", set.len()),
         Step::DestroyBranch { branch } => format!("destroy old branch {branch}"),
     }

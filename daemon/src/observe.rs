@@ -8,11 +8,11 @@ use std::sync::Arc;
 use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProcessInfo;
+use zed_plan::Instance;
 use zed_plan::Observed;
 use zed_plan::ObservedDataset;
 use zed_plan::ObservedSnapshot;
 use zed_spec::App;
-use zed_spec::AppName;
 use zed_spec::HostName;
 use zed_spec::ValueFrom;
 use zed_store::Dataset;
@@ -44,7 +44,7 @@ pub struct Look {
     /// The store's own values.
     pub datasets: Arc<Vec<Arc<Dataset>>>,
     /// The host's own values.
-    pub processes: Arc<BTreeMap<AppName, ProcessInfo>>,
+    pub processes: Arc<BTreeMap<Instance, ProcessInfo>>,
 }
 
 /// Why looking failed.
@@ -80,6 +80,7 @@ pub fn observe<'a>(
         facts: fixed.facts.clone(),
         env,
         files,
+        artifacts: BTreeMap::new(),
         runtimes: fixed.runtimes.clone(),
     };
     Ok(Look { observed: Arc::new(observed), datasets: Arc::new(datasets), processes: Arc::new(processes) })

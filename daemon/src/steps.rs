@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use std::time::Instant;
 use zed_host::DEFAULT_PATH;
 use zed_host::HookRequest;
 use zed_host::Host;
@@ -33,6 +34,17 @@ use zed_store::TakeSnapshot;
 
 /// A hook that runs longer is killed.
 const HOOK_DEADLINE: Duration = Duration::from_secs(300);
+/// Between two rounds of probes while a new version is watched.
+const SOAK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What surrounds a process of an app.
+struct Surroundings {
+    /// Its working directory: the release, or the dataset's mountpoint.
+    directory: PathBuf,
+    /// The dataset's mountpoint.
+    data: PathBuf,
+    environment: BTreeMap<String, String>,
+}
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +55,9 @@ pub enum StepError {
     /// The host refused.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// Something that this build does not do.
+    #[error("this zedd cannot {0}")]
+    Missing(&'static str),
     /// The state directory could not be written.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
@@ -144,12 +159,18 @@ impl Steps {
                 })?)
             }
             Step::Retire { dataset, branch } => self.retire(dataset, branch),
-            Step::StopApp { app, grace } => Ok(self.host.stop(app, *grace)?),
+            Step::StopApp { instance, grace } => Ok(self.host.stop(instance, *grace)?),
             Step::StartApp { run } => self.start(run),
             Step::RecordRelease { release } => Ok(self.state.write_release(release)?),
-            Step::Probe { app, health, run } => self.probe(app.as_str(), health, run, cancel),
+            Step::Probe { health, run } => self.probe(health, run, cancel),
             Step::Hook { kind, command, run } => self.hook(kind, command, run),
-            Step::ForgetApp { app } => Ok(self.host.forget(app)?),
+            Step::Soak { runs, lasts } => self.soak(runs, *lasts, cancel),
+            Step::Unpack { .. }
+            | Step::DiscardRelease { .. }
+            | Step::SwitchRelease { .. }
+            | Step::PruneReleases { .. } => Err(StepError::Missing("unpack artifacts")),
+            Step::Route { .. } | Step::Drain { .. } => Err(StepError::Missing("forward traffic")),
+            Step::ForgetApp { instance } => Ok(self.host.forget(instance)?),
             Step::DestroySnapshots { set } => {
                 let set: Vec<SnapshotRef> = set
                     .iter()
@@ -214,21 +235,20 @@ impl Steps {
     }
 
     fn start(&self, run: &RunSpec) -> Result<(), StepError> {
-        let (directory, environment) = self.surroundings(run)?;
-        Ok(self.host.start(&Start { run: run.clone(), directory, environment })?)
+        let Surroundings { directory, data, environment } = self.surroundings(run)?;
+        Ok(self.host.start(&Start { run: run.clone(), directory, data, environment })?)
     }
 
     fn probe(
         &self,
-        app: &str,
         health: &zed_spec::Health,
         run: &RunSpec,
         cancel: &Arc<AtomicBool>,
     ) -> Result<(), StepError> {
-        let (directory, environment) = self.surroundings(run)?;
+        let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
         let report = self.host.probe(
             &ProbeRequest {
-                app: run.app.clone(),
+                instance: run.instance(),
                 health: health.clone(),
                 run_hash: run.run_hash.clone(),
                 directory,
@@ -242,14 +262,35 @@ impl Steps {
             return Ok(());
         }
         Err(StepError::Unhealthy {
-            app: app.to_owned(),
+            app: run.instance().to_string(),
             summary: report.summary,
             transcript: report.transcript,
         })
     }
 
+    /// Probes again and again until the time is over.
+    fn soak(
+        &self,
+        runs: &[(RunSpec, zed_spec::Health)],
+        lasts: Duration,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<(), StepError> {
+        let until = Instant::now() + lasts;
+        loop {
+            for (run, health) in runs {
+                // It was healthy: one failure counts, after the attempts that the app itself allows.
+                self.probe(health, run, cancel)?;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(SOAK_INTERVAL));
+        }
+    }
+
     fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
-        let (directory, environment) = self.surroundings(run)?;
+        let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
         let report = self.host.run_hook(&HookRequest {
             app: run.app.clone(),
             command: command.to_vec(),
@@ -272,14 +313,14 @@ impl Steps {
         })
     }
 
-    /// Working directory and complete environment of an app.
-    fn surroundings(&self, run: &RunSpec) -> Result<(PathBuf, BTreeMap<String, String>), StepError> {
+    /// Where a process of an app runs, and its complete environment.
+    fn surroundings(&self, run: &RunSpec) -> Result<Surroundings, StepError> {
         let not_mounted =
             |hint| StepError::NotMounted { app: run.app.to_string(), dataset: run.dataset.clone(), hint };
         self.store.mount(&run.dataset)?;
         let dataset =
             self.store.get(&run.dataset)?.ok_or_else(|| not_mounted("the dataset does not exist"))?;
-        let directory = dataset
+        let data = dataset
             .mountpoint
             .clone()
             .ok_or_else(|| not_mounted("set a mountpoint: an app's working directory is its dataset"))?;
@@ -303,8 +344,11 @@ impl Steps {
         ] {
             environment.insert(name.to_owned(), value.to_owned());
         }
-        environment.insert("ZED_DATA".to_owned(), directory.to_string_lossy().into_owned());
-        Ok((directory, environment))
+        let directory = run.release.as_ref().map_or_else(|| data.clone(), |folder| data.join(folder));
+        environment.insert("ZED_DATA".to_owned(), data.to_string_lossy().into_owned());
+        environment.insert("ZED_RELEASE".to_owned(), directory.to_string_lossy().into_owned());
+        environment.insert("ZED_INSTANCE".to_owned(), run.number.to_string());
+        Ok(Surroundings { directory, data, environment })
     }
 }
 

@@ -138,6 +138,10 @@ fn dataset() -> DatasetPath {
     DatasetPath::parse("apps/a").unwrap()
 }
 
+fn first() -> zed_plan::Instance {
+    zed_plan::Instance::first(&app())
+}
+
 fn app() -> AppName {
     AppName::parse("a").unwrap()
 }
@@ -200,7 +204,7 @@ impl Case<'_> {
         let properties = &world.datasets["apps/a"].properties;
         let compression = if view.version == "1" { "lz4" } else { "zstd" };
         assert_eq!(properties["com.zed:version"], view.version, "{told}");
-        assert_eq!(self.host.running()[&app()], view.version, "{told}");
+        assert_eq!(self.host.running()[&first()], view.version, "{told}");
         assert_eq!(self.ground.read("trace"), view.version, "{told}");
         // The log of starts is data: release 1's starts are in it, and release 2's only while 2 is deployed.
         let log = self.ground.read("log");
@@ -442,7 +446,7 @@ fn an_operator_stops_and_starts_an_app() {
     daemon.verb(Some("a"), Verb::Start).unwrap().unwrap();
     assert_eq!(case.version(&daemon), "1");
     daemon.verb(Some("a"), Verb::Restart).unwrap().unwrap();
-    assert_eq!(case.host.starts(&app()), 3);
+    assert_eq!(case.host.starts(&first()), 3);
     daemon.stop();
 }
 
@@ -477,7 +481,7 @@ fn a_killed_app_is_drift_and_heals_when_asked() {
     case.deploy("1");
     let daemon = case.daemon(Faults::none());
     daemon.settled("d").unwrap().unwrap();
-    case.host.kill(&app());
+    case.host.kill(&first());
     let world = daemon.world();
     assert_eq!(world.deploys["d"].state, "drift", "{:#?}", world.deploys["d"]);
     assert!(!world.apps["a"].drift.is_empty());
@@ -596,7 +600,7 @@ fn a_removal_that_fails_is_said_and_not_tried_without_end() {
     assert_eq!(daemon.world().deploys["d"].state, "failed");
     daemon.world();
     assert_eq!(runs.load(Ordering::SeqCst), 1);
-    assert_eq!(case.host.running()[&app()], "1");
+    assert_eq!(case.host.running()[&first()], "1");
     daemon.stop();
 }
 

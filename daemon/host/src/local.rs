@@ -38,6 +38,7 @@ use crate::types::ProcessInfo;
 use crate::types::Start;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,9 +50,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
+use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::ProcessStatus;
-use zed_spec::AppName;
 
 /// From KILL to the answer that nothing is left: longer only for what hangs in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ struct Inner {
     apps: PathBuf,
     program: SupervisorProgram,
     runner: Runner,
-    cache: Mutex<BTreeMap<AppName, Cached>>,
+    cache: Mutex<BTreeMap<Instance, Cached>>,
     boot_id: String,
     starts: AtomicU64,
 }
@@ -117,12 +118,12 @@ impl LocalHost {
         self.inner.runner.in_flight()
     }
 
-    fn files(&self, app: &AppName) -> AppFiles {
-        AppFiles::new(self.inner.apps.join(app.as_str()))
+    fn files(&self, app: &Instance) -> AppFiles {
+        AppFiles::new(self.inner.apps.join(app.to_string()))
     }
 
     /// An app's lock and record. Two or three system calls while its record is unchanged.
-    pub(crate) fn look(&self, app: &AppName) -> io::Result<Look> {
+    pub(crate) fn look(&self, app: &Instance) -> io::Result<Look> {
         let files = self.files(app);
         // The lock first: a supervisor writes its last record before it lets go of the lock.
         let supervisor = lock_holder(&files.lock())?;
@@ -154,7 +155,7 @@ impl LocalHost {
     }
 
     /// What is known of one app; `None` when it was never started or is forgotten.
-    pub fn observe_app(&self, app: &AppName) -> Result<Option<ProcessInfo>, HostError> {
+    pub fn observe_app(&self, app: &Instance) -> Result<Option<ProcessInfo>, HostError> {
         let look = self.look(app).map_err(|e| HostError::io("observe", app, e))?;
         Ok(self.info(&look))
     }
@@ -191,7 +192,7 @@ impl LocalHost {
 
     /// Waits until the app may be started. False when the very run that is wanted is there already. The
     /// starter's lock is held, so what changes is only what a supervisor does by itself.
-    fn wait_for_turn(&self, app: &AppName, run_hash: &str) -> Result<bool, HostErrorKind> {
+    fn wait_for_turn(&self, app: &Instance, run_hash: &str) -> Result<bool, HostErrorKind> {
         let until = Instant::now() + START_DEADLINE;
         loop {
             let look = self.look(app).map_err(|e| HostErrorKind::Io(e.to_string()))?;
@@ -217,17 +218,17 @@ impl LocalHost {
 
     fn start_app(&self, request: &Start) -> Result<(), HostErrorKind> {
         let run = &request.run;
-        let files = self.files(&run.app);
+        let files = self.files(&run.instance());
         // Everything that can be refused is refused before anything changes.
         resolve_program(&run.command, &request.environment, Some(&request.directory))?;
         let identity = resolve_identity(run.user.as_deref(), run.group.as_deref())?;
         let io_kind = |e: io::Error| HostErrorKind::Io(format!("`{}`: {e}", files.folder.display()));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.folder).map_err(io_kind)?;
         let _starter = take_starter(&files.starter()).map_err(io_kind)?;
-        if !self.wait_for_turn(&run.app, &run.run_hash)? {
+        if !self.wait_for_turn(&run.instance(), &run.run_hash)? {
             return Ok(());
         }
-        if let Some(Ok(record)) = self.look(&run.app).map_err(io_kind)?.record {
+        if let Some(Ok(record)) = self.look(&run.instance()).map_err(io_kind)?.record {
             leftover::end_leftovers(&record, &self.inner.boot_id, run.stop_grace, KILL_DEADLINE)?;
         }
         let token = self.new_token();
@@ -258,7 +259,7 @@ impl LocalHost {
                 _ => HostErrorKind::Io(text),
             }),
             // Only a supervisor that a killed daemon was still launching can come in between.
-            LaunchReply::Locked if !self.wait_for_turn(&run.app, &run.run_hash)? => Ok(()),
+            LaunchReply::Locked if !self.wait_for_turn(&run.instance(), &run.run_hash)? => Ok(()),
             LaunchReply::Locked | LaunchReply::Superseded => Err(HostErrorKind::Busy),
         }
     }
@@ -269,7 +270,7 @@ impl LocalHost {
         format!("{}-{}-{count}", now.as_nanos(), std::process::id())
     }
 
-    fn stop_app(&self, app: &AppName, grace: Duration) -> Result<(), HostErrorKind> {
+    fn stop_app(&self, app: &Instance, grace: Duration) -> Result<(), HostErrorKind> {
         let files = self.files(app);
         if !files.folder.exists() {
             return Ok(());
@@ -310,7 +311,7 @@ impl LocalHost {
 
     fn stop_unsupervised(
         &self,
-        app: &AppName,
+        app: &Instance,
         files: &AppFiles,
         grace: Duration,
     ) -> Result<(), HostErrorKind> {
@@ -361,17 +362,17 @@ impl LocalHost {
 }
 
 impl HostError {
-    pub(crate) fn of(operation: &'static str, app: &AppName, kind: HostErrorKind) -> Self {
+    pub(crate) fn of(operation: &'static str, app: &dyn fmt::Display, kind: HostErrorKind) -> Self {
         HostError { operation, object: format!("app {app}"), kind, source: None }
     }
 
-    fn io(operation: &'static str, app: &AppName, error: io::Error) -> Self {
+    fn io(operation: &'static str, app: &dyn fmt::Display, error: io::Error) -> Self {
         HostError::of(operation, app, HostErrorKind::Io(error.to_string()))
     }
 }
 
 impl Host for LocalHost {
-    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError> {
+    fn observe(&self) -> Result<BTreeMap<Instance, ProcessInfo>, HostError> {
         let failed = |e: io::Error| HostError {
             operation: "observe",
             object: self.inner.apps.display().to_string(),
@@ -387,7 +388,7 @@ impl Host for LocalHost {
         for entry in folder {
             let name = entry.map_err(failed)?.file_name();
             // Something else that lies there is not ours to judge.
-            let Some(Ok(app)) = name.to_str().map(AppName::parse) else { continue };
+            let Some(Ok(app)) = name.to_str().map(str::parse::<Instance>) else { continue };
             if let Some(info) = self.observe_app(&app)? {
                 apps.insert(app, info);
             }
@@ -397,14 +398,14 @@ impl Host for LocalHost {
     }
 
     fn start(&self, request: &Start) -> Result<(), HostError> {
-        self.start_app(request).map_err(|kind| HostError::of("start", &request.run.app, kind))
+        self.start_app(request).map_err(|kind| HostError::of("start", &request.run.instance(), kind))
     }
 
-    fn stop(&self, app: &AppName, grace: Duration) -> Result<(), HostError> {
+    fn stop(&self, app: &Instance, grace: Duration) -> Result<(), HostError> {
         self.stop_app(app, grace).map_err(|kind| HostError::of("stop", app, kind))
     }
 
-    fn forget(&self, app: &AppName) -> Result<(), HostError> {
+    fn forget(&self, app: &Instance) -> Result<(), HostError> {
         let files = self.files(app);
         if !files.folder.exists() {
             return Ok(());
@@ -454,7 +455,7 @@ impl Host for LocalHost {
         })
     }
 
-    fn log_path(&self, app: &AppName) -> PathBuf {
+    fn log_path(&self, app: &Instance) -> PathBuf {
         self.files(app).log()
     }
 }

@@ -157,7 +157,7 @@ impl Probing<'_> {
 
     fn over(&mut self, attempt: u32, how: &str) -> (bool, u32, String) {
         self.write(attempt, how);
-        match tail(&self.host.log_path(&self.request.app), LOG_LINES) {
+        match tail(&self.host.log_path(&self.request.instance), LOG_LINES) {
             Ok(lines) if !lines.is_empty() => {
                 self.transcript.push("the end of its log:".to_owned());
                 self.transcript.extend(lines);
@@ -165,7 +165,7 @@ impl Probing<'_> {
             Ok(_) => self.transcript.push("its log is empty".to_owned()),
             Err(e) => self.transcript.push(format!("its log cannot be read: {e}")),
         }
-        (false, attempt, format!("app {}: {how}", self.request.app))
+        (false, attempt, format!("app {}: {how}", self.request.instance))
     }
 
     fn give_up(&mut self, attempts: u32) -> (bool, u32, String) {
@@ -196,7 +196,7 @@ impl Probing<'_> {
     }
 
     fn run_state(&self) -> RunState {
-        let look = match self.host.look(&self.request.app) {
+        let look = match self.host.look(&self.request.instance) {
             Ok(look) => look,
             Err(e) => return RunState::Down(format!("its record cannot be read: {e}")),
         };

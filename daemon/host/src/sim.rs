@@ -16,11 +16,13 @@ use crate::types::Start;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::ProcessStatus;
 use zed_plan::RunSpec;
@@ -57,7 +59,7 @@ struct SimApp {
 
 #[derive(Debug, Default)]
 struct World {
-    apps: BTreeMap<AppName, SimApp>,
+    apps: BTreeMap<Instance, SimApp>,
     probes: BTreeMap<(AppName, String), SimProbe>,
     failing_hooks: BTreeSet<(AppName, String)>,
     faults: BTreeMap<u64, Fault>,
@@ -135,24 +137,24 @@ impl SimHost {
     }
 
     /// What runs now, with its version.
-    pub fn running(&self) -> BTreeMap<AppName, String> {
+    pub fn running(&self) -> BTreeMap<Instance, String> {
         let world = self.world.lock();
         let up = world.apps.iter().filter(|(_, app)| app.is_up());
         up.map(|(name, app)| (name.clone(), app.run.version.clone())).collect()
     }
 
     /// The environment that an app was started with last.
-    pub fn environment(&self, app: &AppName) -> Option<BTreeMap<String, String>> {
+    pub fn environment(&self, app: &Instance) -> Option<BTreeMap<String, String>> {
         self.world.lock().apps.get(app).map(|app| app.environment.clone())
     }
 
     /// How often an app was started since it was last forgotten.
-    pub fn starts(&self, app: &AppName) -> u32 {
+    pub fn starts(&self, app: &Instance) -> u32 {
         self.world.lock().apps.get(app).map_or(0, |app| app.starts)
     }
 
     /// Somebody kills an app and its supervisor.
-    pub fn kill(&self, app: &AppName) {
+    pub fn kill(&self, app: &Instance) {
         if let Some(app) = self.world.lock().apps.get_mut(app)
             && app.is_up()
         {
@@ -161,7 +163,7 @@ impl SimHost {
     }
 
     /// An app ends for good, `exit 1` for instance.
-    pub fn end(&self, app: &AppName, how: &str) {
+    pub fn end(&self, app: &Instance, how: &str) {
         if let Some(app) = self.world.lock().apps.get_mut(app)
             && app.is_up()
         {
@@ -181,7 +183,7 @@ impl SimHost {
     fn mutate<T>(
         &self,
         operation: &'static str,
-        app: &AppName,
+        app: &dyn fmt::Display,
         work: impl FnOnce(&mut World) -> Result<T, HostErrorKind>,
     ) -> Result<T, HostError> {
         let failed = |kind| HostError::of(operation, app, kind);
@@ -217,7 +219,7 @@ impl SimApp {
 
 impl World {
     fn start(&mut self, request: &Start) -> Result<(), HostErrorKind> {
-        let name = &request.run.app;
+        let name = &request.run.instance();
         let known = self.apps.get(name);
         if let Some(app) = known
             && app.is_up()
@@ -227,7 +229,7 @@ impl World {
         }
         let starts = known.map_or(0, |app| app.starts) + 1;
         self.next_pid += 1;
-        let probe = self.probes.get(&(name.clone(), request.run.version.clone()));
+        let probe = self.probes.get(&(request.run.app.clone(), request.run.version.clone()));
         let status = match (&request.run.restart, probe) {
             (Restart::Never, Some(SimProbe::Unhealthy(_))) => ProcessStatus::Failed("exit 1".to_owned()),
             (Restart::Never, _) => ProcessStatus::Completed,
@@ -239,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    fn stop(&mut self, name: &AppName) {
+    fn stop(&mut self, name: &Instance) {
         let Some(app) = self.apps.get_mut(name) else { return };
         if app.is_up() {
             self.history.push(format!("stop {name}"));
@@ -250,13 +252,13 @@ impl World {
     }
 
     fn probe(&self, request: &ProbeRequest) -> Result<String, String> {
-        let app = self.apps.get(&request.app).ok_or("it was never started")?;
+        let app = self.apps.get(&request.instance).ok_or("it was never started")?;
         if app.run.run_hash != request.run_hash {
             return Err(format!("another run of it is there, version {}", app.run.version));
         }
         match &app.status {
             ProcessStatus::Running { pid } => {
-                match self.probes.get(&(request.app.clone(), app.run.version.clone())) {
+                match self.probes.get(&(request.instance.app.clone(), app.run.version.clone())) {
                     Some(SimProbe::Unhealthy(why)) => Err(why.clone()),
                     Some(SimProbe::Healthy) | None => Ok(format!("pid {pid} runs")),
                 }
@@ -270,7 +272,7 @@ impl World {
 }
 
 impl Host for SimHost {
-    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError> {
+    fn observe(&self) -> Result<BTreeMap<Instance, ProcessInfo>, HostError> {
         let world = self.world.lock();
         if world.crashed {
             return Err(HostError {
@@ -295,17 +297,17 @@ impl Host for SimHost {
     }
 
     fn start(&self, request: &Start) -> Result<(), HostError> {
-        self.mutate("start", &request.run.app, |world| world.start(request))
+        self.mutate("start", &request.run.instance(), |world| world.start(request))
     }
 
-    fn stop(&self, app: &AppName, _grace: Duration) -> Result<(), HostError> {
+    fn stop(&self, app: &Instance, _grace: Duration) -> Result<(), HostError> {
         self.mutate("stop", app, |world| {
             world.stop(app);
             Ok(())
         })
     }
 
-    fn forget(&self, app: &AppName) -> Result<(), HostError> {
+    fn forget(&self, app: &Instance) -> Result<(), HostError> {
         self.mutate("forget", app, |world| {
             if world.apps.get(app).is_some_and(SimApp::is_up) {
                 return Err(HostErrorKind::Busy);
@@ -341,8 +343,8 @@ impl Host for SimHost {
         })
     }
 
-    fn log_path(&self, app: &AppName) -> PathBuf {
-        PathBuf::from("/nonexistent").join(app.as_str()).join("log")
+    fn log_path(&self, app: &Instance) -> PathBuf {
+        PathBuf::from("/nonexistent").join(app.to_string()).join("log")
     }
 }
 

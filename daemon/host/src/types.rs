@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::RunSpec;
 use zed_spec::AppName;
@@ -15,19 +16,19 @@ use zed_spec::Health;
 /// Runs apps. Calls block up to their stated deadlines; the daemon makes them from worker threads.
 /// Every call may be repeated.
 pub trait Host: Send + Sync + 'static {
-    /// Every app that was started here and not forgotten. Cheap: no process is started.
-    fn observe(&self) -> Result<BTreeMap<AppName, ProcessInfo>, HostError>;
+    /// Every process of an app that was started here and not forgotten. Cheap: no process is started.
+    fn observe(&self) -> Result<BTreeMap<Instance, ProcessInfo>, HostError>;
 
-    /// Starts an app under its own supervisor, which outlives this process. When the app already runs with
+    /// Starts one process of an app under its own supervisor, which outlives this process. When the app already runs with
     /// the same `run_hash` nothing happens; with another one it is `Busy`.
     fn start(&self, request: &Start) -> Result<(), HostError>;
 
-    /// TERM, grace, KILL of the whole process group; returns when no process of the app is left.
-    /// An app that does not run is accepted.
-    fn stop(&self, app: &AppName, grace: Duration) -> Result<(), HostError>;
+    /// TERM, grace, KILL of the whole process group; returns when nothing of it is left.
+    /// One that does not run is accepted.
+    fn stop(&self, instance: &Instance, grace: Duration) -> Result<(), HostError>;
 
-    /// Removes the record of a stopped app. Its logs stay.
-    fn forget(&self, app: &AppName) -> Result<(), HostError>;
+    /// Removes the record of a stopped process. Its logs stay.
+    fn forget(&self, instance: &Instance) -> Result<(), HostError>;
 
     /// Probes until healthy, until the attempts are used up, or until `cancel` is set.
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport;
@@ -35,8 +36,8 @@ pub trait Host: Send + Sync + 'static {
     /// Runs a hook and waits for it.
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError>;
 
-    /// The file that holds the app's output, newest part.
-    fn log_path(&self, app: &AppName) -> PathBuf;
+    /// The file that holds its output, newest part.
+    fn log_path(&self, instance: &Instance) -> PathBuf;
 }
 
 /// What is known of a started app.
@@ -59,8 +60,10 @@ pub struct ProcessInfo {
 pub struct Start {
     /// What.
     pub run: RunSpec,
-    /// Mountpoint of its dataset: working directory and ZED_DATA.
+    /// The working directory: its release, or its dataset's mountpoint.
     pub directory: PathBuf,
+    /// Mountpoint of its dataset: ZED_DATA.
+    pub data: PathBuf,
     /// Complete environment, ZED_* and resolved values included.
     pub environment: BTreeMap<String, String>,
 }
@@ -68,8 +71,8 @@ pub struct Start {
 /// Request of [`Host::probe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeRequest {
-    /// Which app.
-    pub app: AppName,
+    /// Which process.
+    pub instance: Instance,
     /// How.
     pub health: Health,
     /// The run it belongs to: probing stops with a failure when that run ends for good.

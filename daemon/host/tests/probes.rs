@@ -6,6 +6,7 @@ mod common;
 use common::Place;
 use common::always;
 use common::app;
+use common::instance;
 use common::signal;
 use common::wait_for;
 use nix::sys::signal::Signal;
@@ -74,7 +75,7 @@ fn health(probes: Vec<Probe>, attempts: u32, successes: u32) -> Health {
 
 fn request(place: &Place, name: &str, health: Health) -> ProbeRequest {
     ProbeRequest {
-        app: app(name),
+        instance: instance(name),
         health,
         run_hash: "h1".to_owned(),
         directory: place.data(),
@@ -282,7 +283,7 @@ fn a_run_that_has_ended_for_good_is_not_asked_again_and_its_log_is_shown() {
     signal(place.supervisor_pid("web"), Signal::SIGKILL);
     let report = probe(&place, "web", endless.clone());
     assert!(report.summary.starts_with("app web: it and its supervisor are gone ("), "{report:?}");
-    place.host.stop(&app("web"), Duration::from_secs(10)).expect("stop");
+    place.host.stop(&instance("web"), Duration::from_secs(10)).expect("stop");
     assert_eq!(probe(&place, "web", endless).summary, "app web: it was stopped");
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::Place;
 use common::always;
-use common::app;
+use common::instance;
 use common::lives;
 use common::signal;
 use common::wait_for;
@@ -42,7 +42,7 @@ fn an_app_outlives_the_daemon_and_is_adopted_by_the_next() {
     let mut other = same.clone();
     other.run.run_hash = "h2".to_owned();
     assert_eq!(next.start(&other).expect_err("another").kind, HostErrorKind::Busy);
-    next.stop(&app("web"), GRACE).expect("stop");
+    next.stop(&instance("web"), GRACE).expect("stop");
     assert!(!lives(pid));
     assert_eq!(place.info("web").observed.status, ProcessStatus::Stopped);
     assert!(place.log("web").contains(" out up\n"), "{}", place.log("web"));
@@ -111,7 +111,7 @@ fn a_second_supervisor_on_the_same_folder_gives_way() {
     assert_eq!(output.trim(), "\"Locked\"");
     assert_eq!(place.pid("web"), pid);
     // And one that is launched after the app was stopped does nothing, whoever launched it.
-    place.host.stop(&app("web"), GRACE).expect("stop");
+    place.host.stop(&instance("web"), GRACE).expect("stop");
     assert_eq!(run_supervisor(&place.files("web"), &request).trim(), "\"Superseded\"");
     assert_eq!(place.info("web").observed.status, ProcessStatus::Stopped);
 }
@@ -137,7 +137,7 @@ fn a_program_that_ignores_term_is_killed_after_the_grace() {
         .expect("start");
     place.wait_for_log("deaf", "out ready");
     let pid = place.pid("deaf");
-    place.host.stop(&app("deaf"), Duration::from_millis(100)).expect("stop");
+    place.host.stop(&instance("deaf"), Duration::from_millis(100)).expect("stop");
     assert!(!lives(pid));
     assert_eq!(place.info("deaf").last_exit.as_deref(), Some("signal 9"));
 }
@@ -148,7 +148,7 @@ fn a_program_that_ends_in_time_ends_in_its_own_way() {
     let script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
     place.host.start(&place.script("polite", script)).expect("start");
     place.wait_for_log("polite", "out ready");
-    place.host.stop(&app("polite"), GRACE).expect("stop");
+    place.host.stop(&instance("polite"), GRACE).expect("stop");
     assert!(place.log("polite").contains(" out bye\n"));
     assert_eq!(place.info("polite").last_exit.as_deref(), Some("exit 7"));
 }
@@ -161,7 +161,7 @@ fn what_left_the_group_is_found_and_ended_too() {
         "(setsid sh -c 'trap \"\" TERM; echo $$ > stray; while :; do sleep 1; done' &) ; exec sleep 1000";
     place.host.start(&place.script("forker", script)).expect("start");
     let stray = place.number("stray");
-    place.host.stop(&app("forker"), Duration::from_millis(50)).expect("stop");
+    place.host.stop(&instance("forker"), Duration::from_millis(50)).expect("stop");
     assert!(!lives(stray), "{stray} still runs");
 }
 
@@ -193,7 +193,7 @@ fn a_crashing_app_is_shown_in_backoff_and_can_be_stopped_there() {
     let info = place.wait_for_status("crash", |status| *status == ProcessStatus::Backoff { restarts: 0 });
     assert_eq!(info.last_exit.as_deref(), Some("exit 3"));
     assert!(place.log("crash").contains(" err broken\n"));
-    place.host.stop(&app("crash"), GRACE).expect("stop");
+    place.host.stop(&instance("crash"), GRACE).expect("stop");
     assert_eq!(place.info("crash").observed.status, ProcessStatus::Stopped);
 }
 
@@ -237,7 +237,8 @@ fn what_cannot_be_executed_is_refused_and_does_not_run() {
     for (command, text) in cases {
         let error = place.host.start(&place.command("wrong", command)).expect_err("refused").to_string();
         assert!(error.starts_with("failed to start `app wrong`: ") && error.contains(text), "{error}");
-        let seen = place.host.observe_app(&app("wrong")).expect("observe").map(|info| info.observed.status);
+        let seen =
+            place.host.observe_app(&instance("wrong")).expect("observe").map(|info| info.observed.status);
         assert!(matches!(seen, None | Some(ProcessStatus::Failed(_))), "{seen:?}");
     }
     let mut nowhere = place.command("wrong", &["/bin/true"]);
@@ -300,7 +301,7 @@ fn an_app_whose_supervisor_was_killed_is_gone_and_is_replaced_and_not_doubled() 
     let (main, child, supervisor) = (pid, place.number("child"), place.supervisor_pid("lone"));
     signal(supervisor, Signal::SIGKILL);
     wait_for("the supervisor's end", || (!lives(supervisor)).then_some(()));
-    place.host.stop(&app("lone"), GRACE).expect("stop");
+    place.host.stop(&instance("lone"), GRACE).expect("stop");
     assert!(!lives(main) && !lives(child));
     assert_eq!(place.info("lone").observed.status, ProcessStatus::Stopped);
 }
@@ -309,7 +310,7 @@ fn an_app_whose_supervisor_was_killed_is_gone_and_is_replaced_and_not_doubled() 
 fn a_process_id_that_was_given_to_somebody_else_is_left_alone() {
     let place = Place::new();
     place.host.start(&place.script("old", "exec sleep 1000")).expect("start");
-    place.host.stop(&app("old"), GRACE).expect("stop");
+    place.host.stop(&instance("old"), GRACE).expect("stop");
     // The record says that this stranger's number was the app's, but with another start time.
     let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().expect("spawn");
     let path = place.files("old").join("status.json");
@@ -320,13 +321,14 @@ fn a_process_id_that_was_given_to_somebody_else_is_left_alone() {
     record["pid_start"] = 1.into();
     std::fs::write(&path, record.to_string()).expect("write");
     let daemon = place.new_daemon();
-    let status =
-        |host: &LocalHost| host.observe_app(&app("old")).expect("observe").expect("known").observed.status;
+    let status = |host: &LocalHost| {
+        host.observe_app(&instance("old")).expect("observe").expect("known").observed.status
+    };
     assert_eq!(status(&daemon), ProcessStatus::Gone { rebooted: false });
     record["boot_id"] = "an earlier one".into();
     std::fs::write(&path, record.to_string()).expect("write");
     assert_eq!(status(&place.new_daemon()), ProcessStatus::Gone { rebooted: true });
-    daemon.stop(&app("old"), Duration::ZERO).expect("stop");
+    daemon.stop(&instance("old"), Duration::ZERO).expect("stop");
     assert!(stranger.try_wait().expect("wait").is_none(), "the stranger lives");
     stranger.kill().expect("kill");
     stranger.wait().expect("wait");
@@ -389,15 +391,15 @@ fn forgetting_needs_a_stopped_app_and_keeps_the_log() {
     let place = Place::new();
     place.host.start(&place.script("web", "echo hi; exec sleep 1000")).expect("start");
     place.wait_for_log("web", "out hi");
-    assert_eq!(place.host.forget(&app("web")).expect_err("it runs").kind, HostErrorKind::Busy);
-    place.host.stop(&app("web"), GRACE).expect("stop");
-    place.host.forget(&app("web")).expect("forget");
-    place.host.forget(&app("web")).expect("again");
+    assert_eq!(place.host.forget(&instance("web")).expect_err("it runs").kind, HostErrorKind::Busy);
+    place.host.stop(&instance("web"), GRACE).expect("stop");
+    place.host.forget(&instance("web")).expect("forget");
+    place.host.forget(&instance("web")).expect("again");
     assert!(place.host.observe().expect("observe").is_empty());
     assert!(place.log("web").contains("out hi"));
     // Nothing is known of it, and all the same it may be stopped.
-    place.host.stop(&app("web"), GRACE).expect("stop");
-    place.host.stop(&app("never-seen"), GRACE).expect("stop");
+    place.host.stop(&instance("web"), GRACE).expect("stop");
+    place.host.stop(&instance("never-seen"), GRACE).expect("stop");
 }
 
 #[test]
@@ -409,13 +411,13 @@ fn a_damaged_record_hides_only_its_own_app() {
     for (text, says) in [("{", "is damaged"), ("{\"format\": 99}", "has format 99")] {
         std::fs::write(place.files("hurt").join("status.json"), text).expect("write");
         let all = place.new_daemon().observe().expect("observe");
-        assert!(matches!(all[&app("good")].observed.status, ProcessStatus::Running { .. }));
-        match &all[&app("hurt")].observed.status {
+        assert!(matches!(all[&instance("good")].observed.status, ProcessStatus::Running { .. }));
+        match &all[&instance("hurt")].observed.status {
             ProcessStatus::Failed(why) => assert!(why.contains(says), "{why}"),
             other => panic!("{other:?}"),
         }
     }
-    place.new_daemon().stop(&app("hurt"), GRACE).expect("it can be stopped all the same");
+    place.new_daemon().stop(&instance("hurt"), GRACE).expect("it can be stopped all the same");
     assert!(!lives(pid));
 }
 

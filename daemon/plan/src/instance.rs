@@ -26,7 +26,9 @@ pub struct Instance {
 
 /// A text that names no instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an instance of an app: {reason}; an instance is APP, APP.2, APP.3, ... or APP.front")]
+#[error(
+    "`{text}` is not an instance of an app: {reason}; an instance is APP, APP.2, APP.3, ... or APP.front"
+)]
 pub struct InstanceError {
     text: String,
     reason: String,
@@ -110,7 +112,9 @@ mod tests {
             let json = serde_json::to_string(&instance).unwrap();
             assert_eq!(serde_json::from_str::<Instance>(&json).unwrap(), instance);
         }
-        for text in ["", "api.", "api.1", "api.0", "api.02", "api.+2", "api.2.3", "api.back", ".2", "Api", "a/b"] {
+        for text in
+            ["", "api.", "api.1", "api.0", "api.02", "api.+2", "api.2.3", "api.back", ".2", "Api", "a/b"]
+        {
             assert!(text.parse::<Instance>().is_err(), "{text:?}");
         }
     }

@@ -281,7 +281,8 @@ impl TestWorld {
             Step::Soak { runs, lasts: _ } => runs.iter().for_each(|(run, _)| self.probed(run)),
             Step::Route { route } => self.route(route),
             Step::Drain { instance, .. } => {
-                let served = self.routes.get(&instance.app).is_some_and(|r| r.backends.contains_key(instance));
+                let served =
+                    self.routes.get(&instance.app).is_some_and(|r| r.backends.contains_key(instance));
                 assert!(!served, "{instance} is drained while it gets connections");
             }
             Step::Unpack { unpack } => {
@@ -317,7 +318,8 @@ impl TestWorld {
                 let home = self.content.get_mut(dataset.as_str()).expect("a dataset to prune");
                 let name = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
                 home.retain(|line| {
-                    !line.starts_with("aside ") && !line.starts_with("unpacked ")
+                    !line.starts_with("aside ")
+                        && !line.starts_with("unpacked ")
                         && (!line.starts_with("folder ") || keep.contains(&name(line)))
                 });
             }

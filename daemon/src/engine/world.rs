@@ -20,6 +20,7 @@ use zed_ctl::World;
 use zed_ctl::rfc3339;
 use zed_host::Host;
 use zed_host::ProcessInfo;
+use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_plan::Release;
 use zed_plan::props::AppStamp;
@@ -168,7 +169,7 @@ impl Engine {
             dataset: definition.dataset.to_string(),
             env: definition.env.clone(),
             error: failed.map(|deploy| deploy.text.clone()).unwrap_or_default(),
-            log: self.parts.host.log_path(app),
+            log: self.parts.host.log_path(&Instance::first(app)),
             ..AppView::default()
         }
     }
@@ -250,7 +251,7 @@ pub struct Ground<'a> {
 
 /// An app as its stamp and its process say; the deploy has no part in it.
 pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, stamp: &AppStamp) -> AppView {
-    let process = look.processes.get(&stamp.app);
+    let process = look.processes.get(&Instance::first(&stamp.app));
     let release = ground.releases.get(&stamp.spec);
     let runs_nothing = release.is_some_and(|release| !zed_plan::has_process(&release.definition));
     let mountpoint = look.observed.datasets.get(dataset).and_then(|dataset| dataset.mountpoint.clone());
@@ -269,7 +270,7 @@ pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, sta
         mountpoint: mountpoint.unwrap_or_default(),
         env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
         hosts: vec![ground.host_name.to_string()],
-        log: ground.host.log_path(&stamp.app),
+        log: ground.host.log_path(&Instance::first(&stamp.app)),
         history: zed_plan::history(dataset, &look.observed, &stamp.app)
             .into_iter()
             .map(release_view)

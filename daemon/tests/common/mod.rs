@@ -17,6 +17,7 @@ use zed_host::ProbeReport;
 use zed_host::ProbeRequest;
 use zed_host::ProcessInfo;
 use zed_host::SimHost;
+use zed_plan::Instance;
 use zed_spec::AppName;
 use zed_spec::HostName;
 use zed_store::Store;
@@ -40,21 +41,21 @@ pub(crate) struct WritingHost {
 }
 
 impl Host for WritingHost {
-    fn observe(&self) -> Result<std::collections::BTreeMap<AppName, ProcessInfo>, HostError> {
+    fn observe(&self) -> Result<std::collections::BTreeMap<Instance, ProcessInfo>, HostError> {
         self.sim.observe()
     }
     fn start(&self, request: &zed_host::Start) -> Result<(), HostError> {
-        let before = self.sim.starts(&request.run.app);
+        let before = self.sim.starts(&request.run.instance());
         self.sim.start(request)?;
-        if self.sim.starts(&request.run.app) > before {
+        if self.sim.starts(&request.run.instance()) > before {
             (self.on_start)(request);
         }
         Ok(())
     }
-    fn stop(&self, app: &AppName, grace: Duration) -> Result<(), HostError> {
+    fn stop(&self, app: &Instance, grace: Duration) -> Result<(), HostError> {
         self.sim.stop(app, grace)
     }
-    fn forget(&self, app: &AppName) -> Result<(), HostError> {
+    fn forget(&self, app: &Instance) -> Result<(), HostError> {
         self.sim.forget(app)
     }
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
@@ -63,7 +64,7 @@ impl Host for WritingHost {
     fn run_hook(&self, request: &zed_host::HookRequest) -> Result<zed_host::HookReport, HostError> {
         self.sim.run_hook(request)
     }
-    fn log_path(&self, app: &AppName) -> PathBuf {
+    fn log_path(&self, app: &Instance) -> PathBuf {
         self.sim.log_path(app)
     }
 }

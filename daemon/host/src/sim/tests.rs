@@ -10,6 +10,10 @@ fn app() -> AppName {
     AppName::parse("web").expect("a name")
 }
 
+fn first() -> Instance {
+    Instance::first(&app())
+}
+
 fn start(version: &str) -> Start {
     let run = RunSpec {
         app: app(),
@@ -21,6 +25,11 @@ fn start(version: &str) -> Start {
         env: BTreeMap::new(),
         env_from: BTreeMap::new(),
         dataset: DatasetPath::parse("apps/web").expect("a path"),
+        number: 1,
+        release: None,
+        data: Vec::new(),
+        runtime: zed_spec::Runtime::Process,
+        limits: zed_spec::Limits::default(),
         user: None,
         group: None,
         restart: Restart::Always(Backoff {
@@ -30,12 +39,17 @@ fn start(version: &str) -> Start {
         }),
         stop_grace: Duration::from_secs(1),
     };
-    Start { run, directory: Path::new("/data").to_owned(), environment: BTreeMap::new() }
+    Start {
+        run,
+        directory: Path::new("/data").to_owned(),
+        data: Path::new("/data").to_owned(),
+        environment: BTreeMap::new(),
+    }
 }
 
 fn probe(version: &str) -> ProbeRequest {
     ProbeRequest {
-        app: app(),
+        instance: first(),
         health: Health {
             probes: Vec::new(),
             interval: Duration::from_secs(1),
@@ -56,7 +70,7 @@ fn running(host: &SimHost) -> Vec<String> {
 }
 
 fn status(host: &SimHost) -> ProcessStatus {
-    host.observe().expect("observe")[&app()].observed.status.clone()
+    host.observe().expect("observe")[&first()].observed.status.clone()
 }
 
 #[test]
@@ -65,13 +79,13 @@ fn two_runs_of_an_app_never_run_at_once() {
     host.start(&start("1")).expect("start");
     host.start(&start("1")).expect("again");
     assert_eq!(host.start(&start("2")).expect_err("busy").kind, HostErrorKind::Busy);
-    assert_eq!(host.forget(&app()).expect_err("busy").kind, HostErrorKind::Busy);
-    host.stop(&app(), Duration::ZERO).expect("stop");
-    host.stop(&app(), Duration::ZERO).expect("again");
+    assert_eq!(host.forget(&first()).expect_err("busy").kind, HostErrorKind::Busy);
+    host.stop(&first(), Duration::ZERO).expect("stop");
+    host.stop(&first(), Duration::ZERO).expect("again");
     host.start(&start("2")).expect("start");
     assert_eq!(running(&host), ["2"]);
     assert_eq!(host.history(), ["start web 1", "stop web", "start web 2"]);
-    host.stop(&AppName::parse("unknown").expect("a name"), Duration::ZERO).expect("accepted");
+    host.stop(&"unknown".parse().expect("an instance"), Duration::ZERO).expect("accepted");
 }
 
 #[test]
@@ -85,7 +99,7 @@ fn a_crash_leaves_apps_running_and_every_call_failing_until_the_next_daemon() {
         } else {
             host.crash_at(1)
         }
-        daemon.stop(&app(), Duration::ZERO).expect_err("crash");
+        daemon.stop(&first(), Duration::ZERO).expect_err("crash");
         assert!(host.crashed());
         daemon.observe().expect_err("dead");
         daemon.start(&start("2")).expect_err("dead");
@@ -101,10 +115,10 @@ fn a_planned_failure_changes_nothing_and_comes_once() {
     let host = SimHost::new();
     host.fail_at(2);
     host.start(&start("1")).expect("the first");
-    let error = host.stop(&app(), Duration::ZERO).expect_err("the second").to_string();
+    let error = host.stop(&first(), Duration::ZERO).expect_err("the second").to_string();
     assert_eq!(error, "failed to stop `app web`: simulated failure of call 2");
     assert_eq!((running(&host), host.calls()), (vec!["1".to_owned()], 2));
-    host.stop(&app(), Duration::ZERO).expect("the third");
+    host.stop(&first(), Duration::ZERO).expect("the third");
     assert!(running(&host).is_empty());
 }
 
@@ -117,7 +131,7 @@ fn probes_see_what_they_were_told_and_only_of_their_run() {
     host.start(&start("1")).expect("start");
     assert!(host.probe(&probe("1"), &cancel).healthy);
     assert_eq!(host.probe(&probe("2"), &cancel).summary, "another run of it is there, version 1");
-    host.stop(&app(), Duration::ZERO).expect("stop");
+    host.stop(&first(), Duration::ZERO).expect("stop");
     host.start(&start("2")).expect("start");
     let report = host.probe(&probe("2"), &cancel);
     assert_eq!((report.healthy, report.summary.as_str(), report.attempts), (false, "status 500", 3));
@@ -127,19 +141,19 @@ fn probes_see_what_they_were_told_and_only_of_their_run() {
 fn kills_ends_and_boots_are_seen() {
     let host = SimHost::new();
     host.start(&start("1")).expect("start");
-    host.kill(&app());
+    host.kill(&first());
     assert_eq!(status(&host), ProcessStatus::Gone { rebooted: false });
     host.start(&start("1")).expect("start");
     host.reboot();
     assert_eq!(status(&host), ProcessStatus::Gone { rebooted: true });
     host.start(&start("1")).expect("start");
-    host.end(&app(), "exit 1");
+    host.end(&first(), "exit 1");
     assert_eq!(status(&host), ProcessStatus::Failed("exit 1".to_owned()));
     let mut one_shot = start("2");
     one_shot.run.restart = Restart::Never;
     host.start(&one_shot).expect("start");
     assert_eq!(status(&host), ProcessStatus::Completed);
-    assert_eq!(host.starts(&app()), 4);
+    assert_eq!(host.starts(&first()), 4);
 }
 
 #[test]

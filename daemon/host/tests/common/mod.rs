@@ -25,6 +25,10 @@ pub(crate) fn supervisor() -> SupervisorProgram {
     SupervisorProgram { path: PathBuf::from(env!("CARGO_BIN_EXE_zed-supervise")), arguments: Vec::new() }
 }
 
+pub(crate) fn instance(name: &str) -> zed_plan::Instance {
+    name.parse().expect("an instance")
+}
+
 pub(crate) fn app(name: &str) -> AppName {
     AppName::parse(name).expect("a name")
 }
@@ -88,17 +92,22 @@ impl Place {
             env: BTreeMap::new(),
             env_from: BTreeMap::new(),
             dataset: DatasetPath::parse("apps/test").expect("a path"),
+            number: 1,
+            release: None,
+            data: Vec::new(),
+            runtime: zed_spec::Runtime::Process,
+            limits: zed_spec::Limits::default(),
             user: None,
             group: None,
             restart: always(Duration::from_secs(600), None),
             stop_grace: Duration::from_secs(10),
         };
         let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        Start { run, directory: self.data(), environment }
+        Start { run, directory: self.data(), data: self.data(), environment }
     }
 
     pub(crate) fn info(&self, name: &str) -> ProcessInfo {
-        self.host.observe_app(&app(name)).expect("observe").expect("it was started")
+        self.host.observe_app(&instance(name)).expect("observe").expect("it was started")
     }
 
     pub(crate) fn pid(&self, name: &str) -> u32 {
@@ -113,7 +122,7 @@ impl Place {
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
-        let bytes = std::fs::read(self.host.log_path(&app(name))).unwrap_or_default();
+        let bytes = std::fs::read(self.host.log_path(&instance(name))).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

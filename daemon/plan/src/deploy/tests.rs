@@ -219,7 +219,8 @@ fn an_app_that_came_with_its_dataset_is_started() {
 fn another_release_than_the_stamped_one_is_drift() {
     let mut world = TestWorld::new();
     world.converge("hello", &hello("1.0.0"));
-    world.observed.processes.get_mut(&"hello".parse::<Instance>().unwrap()).unwrap().run_hash = "other".into();
+    world.observed.processes.get_mut(&"hello".parse::<Instance>().unwrap()).unwrap().run_hash =
+        "other".into();
     assert_eq!(notes(&world.plan("hello", &hello("1.0.0"))), ["Warning drift app hello"]);
     world.heal = true;
     let plan = world.plan("hello", &hello("1.0.0"));

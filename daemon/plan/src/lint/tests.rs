@@ -1,8 +1,8 @@
 //! Each check is shown by breaking a clean plan in one way.
 
 use super::*;
-use crate::plan::PlannedStep;
 use crate::instance::Instance;
+use crate::plan::PlannedStep;
 use crate::testing::*;
 
 /// A plan that replaces hello 1.0.0, in a world with one snapshot.
@@ -127,7 +127,8 @@ const BREAKS: &[(&str, &str, Break)] = &[
     }),
     ("an app that is stopped after another was started", "order", |plan, _| {
         let at = at(plan, "StartApp") + 1;
-        let stop = Step::StopApp { instance: Instance::first(&app("other")), grace: std::time::Duration::ZERO };
+        let stop =
+            Step::StopApp { instance: Instance::first(&app("other")), grace: std::time::Duration::ZERO };
         plan.units[0].steps.insert(at, step(stop));
         plan.units[0].commit_at += 1;
     }),

@@ -1,9 +1,9 @@
 use super::*;
+use crate::instance::Instance;
 use crate::observed::ProcessStatus;
 use crate::plan::Step;
 use crate::plan::Unit;
 use crate::props;
-use crate::instance::Instance;
 use crate::testing::*;
 
 fn hello(version: &str) -> String {
@@ -139,7 +139,8 @@ fn a_rollback_is_held_until_the_spec_is_saved_again() {
         plan.notes
     );
     // A boot starts the release that is there, not the one of the spec.
-    world.observed.processes.get_mut(&"hello".parse::<Instance>().unwrap()).unwrap().status = ProcessStatus::Gone { rebooted: true };
+    world.observed.processes.get_mut(&"hello".parse::<Instance>().unwrap()).unwrap().status =
+        ProcessStatus::Gone { rebooted: true };
     let plan = world.plan("hello", &hello("1.2.0"));
     assert_eq!(steps(&plan.units[0]), ["StartApp", "Probe"]);
     let Step::StartApp { run } = &plan.units[0].steps[0].step else { panic!("a start") };

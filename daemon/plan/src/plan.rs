@@ -17,6 +17,7 @@ use zed_spec::DeploySpec;
 use zed_spec::Health;
 use zed_spec::HostName;
 use zed_spec::Limits;
+use zed_spec::Listen;
 use zed_spec::Restart;
 use zed_spec::Runtime;
 use zed_spec::ValueFrom;
@@ -334,7 +335,7 @@ pub struct Route {
     /// The app.
     pub app: AppName,
     /// Where clients connect.
-    pub listen: String,
+    pub listen: Listen,
     /// The processes that get their connections, by port. None: the front is stopped.
     pub backends: BTreeMap<Instance, u16>,
     /// As whom the front runs once it listens; the daemon's user when absent.

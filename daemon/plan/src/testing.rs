@@ -285,6 +285,23 @@ impl TestWorld {
                     self.routes.get(&instance.app).is_some_and(|r| r.backends.contains_key(instance));
                 assert!(!served, "{instance} is drained while it gets connections");
             }
+            Step::Unpack { .. }
+            | Step::DiscardRelease { .. }
+            | Step::SwitchRelease { .. }
+            | Step::PruneReleases { .. } => self.folders(step),
+            Step::ForgetApp { instance } => {
+                self.observed.processes.remove(instance);
+            }
+            Step::DestroySnapshots { set } => {
+                set.iter().for_each(|(dataset, name)| self.destroy(dataset, name))
+            }
+            Step::DestroyBranch { branch } => self.destroy_branch(branch),
+        }
+    }
+
+    /// Release folders are lines of a dataset's content.
+    fn folders(&mut self, step: &Step) {
+        match step {
             Step::Unpack { unpack } => {
                 let home = self.content.get_mut(unpack.dataset.as_str()).expect("a dataset to unpack into");
                 let digest = unpack.digest.as_deref().unwrap_or_default();
@@ -323,13 +340,7 @@ impl TestWorld {
                         && (!line.starts_with("folder ") || keep.contains(&name(line)))
                 });
             }
-            Step::ForgetApp { instance } => {
-                self.observed.processes.remove(instance);
-            }
-            Step::DestroySnapshots { set } => {
-                set.iter().for_each(|(dataset, name)| self.destroy(dataset, name))
-            }
-            Step::DestroyBranch { branch } => self.destroy_branch(branch),
+            other => panic!("{other:?} is about no folder"),
         }
     }
 
@@ -358,7 +369,7 @@ impl TestWorld {
         }
         self.routes.insert(route.app.clone(), route.clone());
         let status = ProcessStatus::Running { pid: 99 };
-        self.observed.processes.insert(front, ObservedProcess { run_hash: route.listen.clone(), status });
+        self.observed.processes.insert(front, ObservedProcess { run_hash: route.listen.to_string(), status });
     }
 
     fn create(

@@ -147,11 +147,15 @@ impl Maker<'_> {
 
     fn probe(&mut self) -> Probe {
         match self.below(4) {
-            0 => Probe::Http {
-                url: self.pick(&["http://127.0.0.1:80/x?y=%20", "http://[::1]", "http://h.example/"]),
-                expect: self.maybe(|_| 204),
-                body: self.maybe(|m| m.pick(LINES)),
-            },
+            0 => {
+                let tls = self.below(2) == 0;
+                let plain = ["http://127.0.0.1:80/x?y=%20", "http://[::1]", "http://h.example/"];
+                let url = if tls { self.pick(&["https://h.example/"]) } else { self.pick(&plain) };
+                let ca = if tls { self.maybe(|_| "/etc/ca.pem".to_owned()) } else { None };
+                let insecure = tls && ca.is_none() && self.below(2) == 0;
+                let (expect, body) = (self.maybe(|_| 204), self.maybe(|m| m.pick(LINES)));
+                Probe::Http { url, expect, body, ca, insecure }
+            }
             1 => Probe::Tcp { address: self.pick(&["127.0.0.1:1", "[::1]:80", "db.example:65535"]) },
             2 => Probe::Exec { command: self.command() },
             _ => Probe::BeamPing,

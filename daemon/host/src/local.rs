@@ -34,6 +34,7 @@ use crate::types::HostError;
 use crate::types::HostErrorKind;
 use crate::types::ProbeReport;
 use crate::types::ProbeRequest;
+use crate::types::ProbeResult;
 use crate::types::ProcessInfo;
 use crate::types::Start;
 use parking_lot::Mutex;
@@ -427,6 +428,10 @@ impl Host for LocalHost {
 
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
         crate::probe::probe(self, request, cancel)
+    }
+
+    fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
+        crate::probe::check(self, request, cancel)
     }
 
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError> {

@@ -4,6 +4,8 @@
 //! on running when the daemon dies. Clones are handles of the same host: keep one, give one to the daemon, drop
 //! that with the daemon, and give another to the next.
 
+use crate::probe::PROCESS;
+use crate::probe::name_of;
 use crate::types::HookReport;
 use crate::types::HookRequest;
 use crate::types::Host;
@@ -11,6 +13,7 @@ use crate::types::HostError;
 use crate::types::HostErrorKind;
 use crate::types::ProbeReport;
 use crate::types::ProbeRequest;
+use crate::types::ProbeResult;
 use crate::types::ProcessInfo;
 use crate::types::Start;
 use parking_lot::Mutex;
@@ -65,6 +68,7 @@ struct World {
     faults: BTreeMap<u64, Fault>,
     calls: u64,
     history: Vec<String>,
+    checks: BTreeMap<AppName, u32>,
     crashed: bool,
     next_pid: u32,
 }
@@ -134,6 +138,11 @@ impl SimHost {
     /// Hooks of this app whose program is this one end with `exit 1` from now on.
     pub fn fail_hook(&self, app: &AppName, program: &str) {
         self.world.lock().failing_hooks.insert((app.clone(), program.to_owned()));
+    }
+
+    /// How often an app's probes were asked after its deploy, by [`Host::check`].
+    pub fn checks(&self, app: &AppName) -> u32 {
+        self.world.lock().checks.get(app).copied().unwrap_or(0)
     }
 
     /// What runs now, with its version.
@@ -331,6 +340,27 @@ impl Host for SimHost {
         let attempts = if healthy { 1 } else { request.health.attempts };
         let transcript = vec![format!("attempt {attempts}: {summary}")];
         ProbeReport { healthy, attempts, summary, transcript }
+    }
+
+    fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
+        let mut world = self.world.lock();
+        *world.checks.entry(request.app.clone()).or_default() += 1;
+        let seen = if world.crashed || cancel.load(Ordering::Relaxed) {
+            Err("cancelled".to_owned())
+        } else {
+            world.probe(request)
+        };
+        let result = |probe: String| ProbeResult {
+            probe,
+            passed: seen.is_ok(),
+            text: seen.clone().unwrap_or_else(|why| why),
+            took: Duration::from_millis(1),
+        };
+        let up = world.apps.get(&request.app).is_some_and(SimApp::is_up);
+        if !up || request.health.probes.is_empty() {
+            return vec![result(PROCESS.to_owned())];
+        }
+        request.health.probes.iter().map(|probe| result(name_of(probe))).collect()
     }
 
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError> {

@@ -33,6 +33,10 @@ pub trait Host: Send + Sync + 'static {
     /// Probes until healthy, until the attempts are used up, or until `cancel` is set.
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport;
 
+    /// Asks every probe of a running app once, whatever the others say. `cancel` ends it early: what it then says is
+    /// of no use. An app that does not run gives one result that is named `the process`.
+    fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult>;
+
     /// Runs a hook and waits for it.
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError>;
 
@@ -98,6 +102,19 @@ pub struct ProbeReport {
     pub summary: String,
     /// Every attempt, one line each.
     pub transcript: Vec<String>,
+}
+
+/// What one probe saw once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// Which: `GET http://127.0.0.1:80/`.
+    pub probe: String,
+    /// As expected?
+    pub passed: bool,
+    /// What it saw.
+    pub text: String,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Request of [`Host::run_hook`].

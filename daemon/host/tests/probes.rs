@@ -64,6 +64,10 @@ fn http(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
+fn get(url: impl Into<String>, expect: Option<u16>, body: Option<&str>) -> Probe {
+    Probe::Http { url: url.into(), expect, body: body.map(str::to_owned), ca: None, insecure: false }
+}
+
 fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address")
 }
@@ -101,10 +105,10 @@ fn http_probes_judge_status_and_body() {
     let place = idle();
     // Answer, expected status, expected text, verdict, words of the summary.
     type Case = (Vec<u8>, Option<u16>, Option<&'static str>, bool, &'static str);
-    let cases: [Case; 10] = [
+    let cases: [Case; 11] = [
         (http("200 OK", "fine"), None, None, true, "status 200"),
         (http("204 No Content", ""), None, None, true, "status 204"),
-        (http("503 Busy", "later"), None, None, false, "status 503, expected 2xx"),
+        (http("503 Busy", "later"), None, None, false, "status 503, expected 2xx: later"),
         (http("503 Busy", "later"), Some(503), None, true, "status 503"),
         (http("200 OK", "fine"), Some(201), None, false, "status 200, expected 201"),
         (
@@ -115,7 +119,14 @@ fn http_probes_judge_status_and_body() {
             "status 302, expected 2xx",
         ),
         (http("200 OK", "all is fine here"), None, Some("is fine"), true, "the body has `is fine`"),
-        (http("200 OK", "no"), None, Some("yes"), false, "status 200, but the body has no `yes`"),
+        (http("200 OK", "no"), None, Some("yes"), false, "status 200, but the body has no `yes`: no"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf".to_vec(),
+            None,
+            Some("yes"),
+            false,
+            "status 200, then: ",
+        ),
         (
             http("200 OK", &format!("{}needle", "x".repeat(64 * 1024))),
             None,
@@ -123,16 +134,15 @@ fn http_probes_judge_status_and_body() {
             false,
             "the first 64 KiB of the body has no `needle`",
         ),
-        (b"this is no HTTP\r\n\r\n".to_vec(), None, None, false, "attempt: GET"),
+        (b"this is no HTTP\r\n\r\n".to_vec(), None, None, false, "the last one: GET"),
     ];
     for (answer, expect, body, healthy, says) in cases {
         let (address, _) = serve(vec![answer]);
         let url = format!("http://{address}/health");
-        let probes = vec![Probe::Http { url, expect, body: body.map(str::to_owned) }];
+        let probes = vec![get(url, expect, body)];
         let report = probe(&place, "idle", health(probes, 1, 1));
-        let summary = report.summary.replace("the last one: ", "attempt: ");
         assert_eq!(report.healthy, healthy, "{says}: {report:?}");
-        assert!(summary.contains(says), "{says}: {report:?}");
+        assert!(report.summary.contains(says), "{says}: {report:?}");
         assert_eq!((report.attempts, report.transcript.len()), (1, 1));
     }
 }
@@ -143,17 +153,16 @@ fn silence_and_refusal_are_failures_with_their_reason() {
     let (silent, _) = serve(vec![Vec::new()]);
     let closed = closed_port();
     let exec = |words: &[&str]| Probe::Exec { command: words.iter().map(|&word| word.to_owned()).collect() };
-    let get = |address| Probe::Http { url: format!("http://{address}/"), expect: None, body: None };
     let cases = [
-        (get(silent), "no answer within 500ms"),
-        (get(closed), "refused"),
+        (get(format!("http://{silent}/"), None, None), "no answer within 500ms"),
+        (get(format!("http://{closed}/"), None, None), "refused"),
+        (get("http://no-such-host.invalid/", None, None), "no such address `no-such-host.invalid`"),
         (Probe::Tcp { address: closed.to_string() }, "refused"),
         (Probe::Tcp { address: "no port".to_owned() }, "no such address"),
-        (Probe::Http { url: "https://127.0.0.1/".to_owned(), expect: None, body: None }, "GET https"),
         (exec(&["sh", "-c", "echo first; echo second; echo; exit 2"]), "exit 2: second"),
         (exec(&["sleep", "1000"]), "deadline of 500ms passed"),
         (exec(&["no-such-program"]), "in none of the folders /usr/bin:/bin"),
-        (Probe::BeamPing, "BeamPing is not supported by this version"),
+        (Probe::BeamPing, "BeamPing failed once; the last one: BeamPing: the app has no `node_name`"),
     ];
     for (one, says) in cases {
         let report = probe(&place, "idle", health(vec![one], 1, 1));
@@ -214,7 +223,7 @@ fn attempts_go_on_until_enough_passes_in_a_row() {
     let place = idle();
     for (answers, attempts, successes, healthy, made) in cases {
         let (address, asked) = serve(answers);
-        let probes = vec![Probe::Http { url: format!("http://{address}/"), expect: None, body: None }];
+        let probes = vec![get(format!("http://{address}/"), None, None)];
         let report = probe(&place, "idle", health(probes, attempts, successes));
         assert_eq!((report.healthy, report.attempts), (healthy, made), "{report:?}");
         assert_eq!(asked.load(Ordering::SeqCst), made as usize);
@@ -229,7 +238,7 @@ fn a_cancellation_ends_every_kind_of_probe() {
     let marker = place.data().join("probed");
     let script = "touch probed; exec sleep 1000";
     let exec = Probe::Exec { command: ["sh", "-c", script].map(str::to_owned).to_vec() };
-    let get = Probe::Http { url: format!("http://{silent}/"), expect: None, body: None };
+    let (plain, tls) = (format!("http://{silent}/"), format!("https://{silent}/"));
     let unlimited = |probes| Health {
         probes,
         interval: Duration::from_secs(1000),
@@ -237,16 +246,21 @@ fn a_cancellation_ends_every_kind_of_probe() {
         attempts: 1000,
         successes: 1,
     };
-    for (probes, exec) in [(vec![get], false), (vec![exec], true), (vec![Probe::BeamPing], false)] {
+    let tls = Probe::Http { url: tls, expect: None, body: None, ca: None, insecure: true };
+    for one in [get(plain, None, None), tls, exec, Probe::BeamPing] {
         let asked_before = asked.load(Ordering::SeqCst);
-        let waits_in_probe = !matches!(probes[0], Probe::BeamPing);
-        let request = request(&place, "idle", unlimited(probes));
+        let exec = matches!(one, Probe::Exec { .. });
+        let mut request = request(&place, "idle", unlimited(vec![one]));
+        // What never answers is its epmd.
+        let node = [("RELEASE_NODE", "shop".to_owned()), ("RELEASE_COOKIE", "monster".to_owned())];
+        let node = node.into_iter().chain([("ERL_EPMD_PORT", silent.port().to_string())]);
+        request.environment.extend(node.map(|(name, value)| (name.to_owned(), value)));
         let cancel = Arc::new(AtomicBool::new(false));
         let report = std::thread::scope(|scope| {
             let probing = scope.spawn(|| place.host.probe(&request, &cancel));
             if exec {
                 wait_for("the probe", || marker.exists().then_some(()));
-            } else if waits_in_probe {
+            } else {
                 wait_for("the probe", || (asked.load(Ordering::SeqCst) > asked_before).then_some(()));
             }
             cancel.store(true, Ordering::Relaxed);
@@ -255,6 +269,88 @@ fn a_cancellation_ends_every_kind_of_probe() {
         assert!(!report.healthy && report.summary.starts_with("cancelled after "), "{report:?}");
     }
     assert!(place.host.in_flight().is_empty());
+}
+
+#[test]
+fn the_summary_says_which_probe_failed_how_often_and_what_it_saw_last() {
+    let place = idle();
+    let (first, _) = serve(vec![http("500 Oops", "out of memory"), http("200 OK", "")]);
+    let closed = closed_port();
+    let probes =
+        vec![get(format!("http://{first}/"), None, None), Probe::Tcp { address: closed.to_string() }];
+    let report = probe(&place, "idle", health(probes, 4, 1));
+    assert_eq!(
+        report.summary,
+        format!(
+            "not healthy after all 4 attempts: GET http://{first}/ failed once, connect to {closed} failed 3 times; the \
+             last one: connect to {closed}: {closed}: Connection refused (os error 111)"
+        )
+    );
+    assert!(report.transcript[0].ends_with("status 500, expected 2xx: out of memory"), "{report:?}");
+    assert_eq!(report.transcript.len(), 4);
+}
+
+/// A server that goes on answering, piece by piece, until its client is gone.
+fn drip(begin: &'static [u8], piece: &'static [u8], pause: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accept");
+            std::thread::spawn(move || {
+                let mut sent = stream.write_all(begin);
+                while sent.is_ok() {
+                    std::thread::sleep(pause);
+                    sent = stream.write_all(piece);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_answers_for_ever_gets_no_more_than_the_timeout() {
+    let place = idle();
+    let slow = Duration::from_millis(20);
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let cases = [
+        // Status line, header, body: each byte by byte.
+        (drip(b"HTTP/1.1 200 ", b"O", slow), None, "no answer within 500ms"),
+        (drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", slow), None, "no answer within 500ms"),
+        (drip(head, b"1\r\nx\r\n", slow), Some("needle"), "no `needle` in the body within 500ms: x"),
+        // As fast as it can.
+        (drip(head, b"5\r\nxxxxx\r\n", Duration::ZERO), Some("needle"), "has no `needle`"),
+        (drip(b"", b"xxxxxxxxxxxxxxxx", Duration::ZERO), None, "GET"),
+    ];
+    for (address, body, says) in cases {
+        let probes = vec![get(format!("http://{address}/"), None, body)];
+        let report = probe(&place, "idle", health(probes, 1, 1));
+        assert!(!report.healthy && report.summary.contains(says), "{says}: {report:?}");
+    }
+    // What is looked for counts as soon as it is there, however long the body goes on.
+    let found = drip(head, b"6\r\nneedle\r\n", slow);
+    let report = probe(&place, "idle", health(vec![get(format!("http://{found}/"), None, Some("needle"))], 1, 1));
+    assert!(report.healthy, "{report:?}");
+}
+
+#[test]
+fn a_check_asks_every_probe_once() {
+    let place = idle();
+    let (good, asked) = serve(vec![http("200 OK", "")]);
+    let closed = closed_port();
+    let probes =
+        vec![Probe::Tcp { address: closed.to_string() }, get(format!("http://{good}/"), None, None)];
+    let never = Arc::new(AtomicBool::new(false));
+    let results = place.host.check(&request(&place, "idle", health(probes, 30, 1)), &never);
+    let said: Vec<_> = results.iter().map(|one| (one.probe.as_str(), one.passed, one.text.as_str())).collect();
+    let (connect, refused) = (format!("connect to {closed}"), format!("{closed}: Connection refused (os error 111)"));
+    let url = format!("GET http://{good}/");
+    assert_eq!(said, [(&*connect, false, &*refused), (&*url, true, "status 200")]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    place.host.stop(&app("idle"), Duration::from_secs(10)).expect("stop");
+    let results = place.host.check(&request(&place, "idle", health(vec![], 1, 1)), &never);
+    assert_eq!((results.len(), results[0].passed, results[0].text.as_str()), (1, false, "it was stopped"));
 }
 
 #[test]
@@ -295,8 +391,8 @@ fn while_an_app_waits_for_its_restart_attempts_fail_with_its_exit() {
     for probes in [vec![], vec![Probe::Tcp { address: closed_port().to_string() }]] {
         let report = probe(&place, "crash", health(probes, 3, 1));
         assert_eq!((report.healthy, report.attempts), (false, 3));
-        let says = "not healthy after all 3 attempts; the last one: the program has ended (exit 9) and waits for \
-                    restart 1";
+        let says = "not healthy after all 3 attempts: the process failed 3 times; the last one: the process: the \
+                    program has ended (exit 9) and waits for restart 1";
         assert_eq!(report.summary, says);
     }
 }

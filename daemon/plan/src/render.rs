@@ -306,10 +306,11 @@ fn step_lines(
 
 fn probe(probe: &Probe) -> String {
     match probe {
-        Probe::Http { url, expect, body } => {
+        Probe::Http { url, expect, body, ca: _, insecure } => {
             let expect = expect.map_or_else(|| "2xx".to_owned(), |status| status.to_string());
             let body = body.as_ref().map_or_else(String::new, |body| format!(" with {body:?}"));
-            format!("{url} answers {expect}{body}")
+            let unchecked = if *insecure { ", its certificate unchecked" } else { "" };
+            format!("{url} answers {expect}{body}{unchecked}")
         }
         Probe::Tcp { address } => format!("{address} accepts"),
         Probe::Exec { command } => format!("`{}` exits 0", command.join(" ")),

@@ -167,7 +167,7 @@ pub struct Health {
 pub enum Probe {
     /// GET; healthy when the status (and the text) is as expected.
     Http {
-        /// `http://` URL.
+        /// `http://` or `https://` URL.
         url: String,
         /// The status that is healthy; any 2xx when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +175,12 @@ pub enum Probe {
         /// Text that the body must contain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
+        /// PEM file of the authorities that may have signed the certificate, instead of the host's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca: Option<String>,
+        /// The certificate is not checked at all.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        insecure: bool,
     },
     /// Connects.
     Tcp {

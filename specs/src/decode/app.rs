@@ -5,6 +5,8 @@ use super::check;
 use super::place;
 use super::references::Kind;
 use super::shape::Fields;
+use super::shape::Variant;
+use super::shape::boolean;
 use super::shape::list;
 use super::shape::map;
 use super::shape::mismatch;
@@ -237,22 +239,7 @@ fn probe(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Probe> {
     let v = variant(cx, node, "a probe", &["Http", "Tcp", "Exec", "BeamPing"])?;
     match v.name {
         "BeamPing" => v.unit(cx, Probe::BeamPing),
-        "Http" => {
-            let mut f = v.fields(cx, "an Http probe", Some("url"))?;
-            let url = f.req(cx, "url", check::http_url);
-            let expect = f.opt(cx, "expect", |cx, node| whole(cx, node, 100, 599));
-            let body = f.opt(cx, "body", |cx, node| {
-                let body = text(cx, node)?;
-                if body.is_empty() {
-                    cx.error(node.span, "an empty `body` would always be found; leave it out");
-                    return None;
-                }
-                Some(body)
-            });
-            f.finish(cx);
-            let expect = expect?.and_then(|status| u16::try_from(status).ok());
-            Some(Probe::Http { url: url?, expect, body: body? })
-        }
+        "Http" => http_probe(cx, &v),
         "Tcp" => {
             let mut f = v.fields(cx, "a Tcp probe", Some("address"))?;
             let address = f.req(cx, "address", check::address);
@@ -266,6 +253,36 @@ fn probe(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Probe> {
             Some(Probe::Exec { command: command? })
         }
     }
+}
+
+fn http_probe(cx: &mut Cx<'_>, v: &Variant<'_, '_>) -> Option<Probe> {
+    let mut f = v.fields(cx, "an Http probe", Some("url"))?;
+    let url = f.req(cx, "url", check::http_url);
+    let expect = f.opt(cx, "expect", |cx, node| whole(cx, node, 100, 599));
+    let body = f.opt(cx, "body", |cx, node| {
+        let body = text(cx, node)?;
+        if body.is_empty() {
+            cx.error(node.span, "an empty `body` would always be found; leave it out");
+            return None;
+        }
+        Some(body)
+    });
+    let ca = f.opt(cx, "ca", check::absolute_path);
+    let insecure = f.or(cx, "insecure", false, boolean);
+    let (ca_place, insecure_place) = (f.span_of("ca"), f.span_of("insecure"));
+    f.finish(cx);
+    let expect = expect?.and_then(|status| u16::try_from(status).ok());
+    let (url, ca, insecure) = (url?, ca?, insecure?);
+    if !url.starts_with("https://") {
+        for (given, field, place) in [(ca.is_some(), "ca", ca_place), (insecure, "insecure", insecure_place)] {
+            if given {
+                cx.error(place, format!("`{field}` is about certificates, and only `https://` URLs have one"));
+            }
+        }
+    } else if ca.is_some() && insecure {
+        cx.error(insecure_place, "`ca` says what to check the certificate with, `insecure` not to check it: keep one");
+    }
+    Some(Probe::Http { url, expect, body: body?, ca, insecure })
 }
 
 fn restart(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Restart> {

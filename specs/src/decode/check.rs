@@ -241,16 +241,11 @@ fn check_port(port: &str) -> Result<(), String> {
     }
 }
 
-/// `http://HOST[:PORT][/PATH]`.
+/// `http://HOST[:PORT][/PATH]`, or the same with `https://`.
 pub(super) fn http_url(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
     line_with(cx, node, |value| {
-        let Some(rest) = value.strip_prefix("http://") else {
-            return Err(if value.starts_with("https://") {
-                "probes speak plain http:// only".to_owned()
-            } else {
-                "it must begin with `http://`".to_owned()
-            });
-        };
+        let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+        let rest = rest.ok_or_else(|| "it must begin with `http://` or `https://`".to_owned())?;
         if value.contains(char::is_whitespace) || !value.is_ascii() {
             return Err("spaces and characters beyond ASCII are written as %XX".to_owned());
         }

@@ -311,13 +311,14 @@ fn addresses_and_urls_are_checked() {
         check(&probe(&format!("Tcp(\"{address}\")")), &[&format!("@\"{} {word}", &address[..1])]);
     }
     for url in
-        ["http://h", "http://h:80", "http://[::1]/", "http://[::1]:80/x?y=z", "http://127.0.0.1:8123/v.txt"]
+        ["http://h", "http://h:80", "http://[::1]/", "http://[::1]:80/x?y=z", "https://127.0.0.1:8123/v.txt"]
     {
         good(&probe(&format!("Http(\"{url}\")")));
     }
     for (url, word) in [
-        ("https://h/", "plain http://"),
+        ("ftp://h/", "begin with `http://` or `https://`"),
         ("h/x", "begin with `http://`"),
+        ("https://", "host is missing"),
         ("http://", "host is missing"),
         ("http://h:x/", "`x` is not a port"),
         ("http://h/a b", "%XX"),
@@ -330,6 +331,13 @@ fn addresses_and_urls_are_checked() {
     check(&probe("Http(url: \"http://h\", body: \"\")"), &["@\"\" empty `body`"]);
     check(&probe("Http(expect: 200)"), &["@H needs the field `url`"]);
     check(&probe("Http(url: \"http://h\", timeout: \"1s\")"), &["@timeout unknown field an Http probe"]);
+    good(&probe("Http(url: \"https://h\", ca: \"/etc/ssl/own.pem\")"));
+    good(&probe("Http(url: \"https://h\", insecure: true)"));
+    good(&probe("Http(url: \"http://h\", insecure: false)"));
+    check(&probe("Http(url: \"http://h\", insecure: true)"), &["@true `insecure` only `https://`"]);
+    check(&probe("Http(url: \"http://h\", ca: \"/x\")"), &["@\"/x `ca` only `https://`"]);
+    check(&probe("Http(url: \"https://h\", ca: \"/x\", insecure: true)"), &["@true keep one"]);
+    check(&probe("Http(url: \"https://h\", ca: \"x.pem\")"), &["@\"x.pem absolute"]);
 }
 
 #[test]

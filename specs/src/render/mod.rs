@@ -239,11 +239,15 @@ fn render_health(health: &Health) -> Doc {
 
 fn probe(probe: &Probe) -> Doc {
     match probe {
-        Probe::Http { url, expect: None, body: None } => Doc::tuple("Http", vec![text(url)]),
-        Probe::Http { url, expect, body } => Struct::named("Http")
+        Probe::Http { url, expect: None, body: None, ca: None, insecure: false } => {
+            Doc::tuple("Http", vec![text(url)])
+        }
+        Probe::Http { url, expect, body, ca, insecure } => Struct::named("Http")
             .field("url", text(url))
             .opt("expect", expect.as_ref().map(number))
             .opt("body", body.as_ref().map(text))
+            .opt("ca", ca.as_ref().map(text))
+            .unless(!insecure, "insecure", || number(insecure))
             .done(),
         Probe::Tcp { address } => Doc::tuple("Tcp", vec![text(address)]),
         Probe::Exec { command } => Doc::tuple("Exec", vec![Doc::list(command, text)]),

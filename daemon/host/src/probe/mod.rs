@@ -3,21 +3,27 @@
 //! Never changes anything. What may block (a name lookup, a connection) runs on a thread of its own with its own
 //! deadline, so that a cancellation is answered within [`SLICE`].
 
+mod aside;
+mod beam;
+mod http;
+mod tcp;
+
 use crate::command::CommandRequest;
 use crate::command::Ended;
 use crate::local::LocalHost;
 use crate::tail::tail;
 use crate::types::Host;
 use crate::types::ProbeReport;
+use crate::types::ProbeResult;
 use crate::types::ProbeRequest;
 use crate::types::ProcessInfo;
-use std::io::Read;
-use std::net::TcpStream;
-use std::net::ToSocketAddrs;
+use aside::aside;
+use beam::BeamProbe;
+use http::HttpProbe;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use std::time::Instant;
 use zed_plan::ProcessStatus;
@@ -25,8 +31,6 @@ use zed_spec::Probe;
 
 /// Longest time between two looks at the cancellation.
 const SLICE: Duration = Duration::from_millis(20);
-/// Most that is read of an HTTP answer's body.
-const MAX_BODY: u64 = 64 * 1024;
 /// Lines of the app's log in the transcript when its run has ended.
 const LOG_LINES: usize = 20;
 /// Output of an Exec probe that is shown.
@@ -47,10 +51,16 @@ enum RunState {
     Over(String),
 }
 
+/// What has failed when the program itself does not run.
+pub(crate) const PROCESS: &str = "the process";
+
+/// The good news of an attempt, or which probe failed and what it saw.
+type Verdict = Result<String, (String, String)>;
+
 /// What one attempt came to.
 enum Attempt {
     /// All probes passed, or one failed.
-    Seen(Seen),
+    Seen(Verdict),
     /// A one-shot has ended well: healthy.
     Completed,
     /// The run has ended for good: no further attempt.
@@ -63,16 +73,36 @@ struct Probing<'a> {
     cancel: &'a Arc<AtomicBool>,
     began: Instant,
     transcript: Vec<String>,
+    /// How often each probe has failed.
+    failures: BTreeMap<String, u32>,
+}
+
+/// See [`Host::check`].
+pub(crate) fn check(host: &LocalHost, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
+    let probing = Probing::new(host, request, cancel);
+    let began = Instant::now();
+    let process = |passed, text| ProbeResult { probe: PROCESS.to_owned(), passed, text, took: began.elapsed() };
+    match probing.run_state() {
+        RunState::Up { pid, .. } if request.health.probes.is_empty() => vec![process(true, format!("pid {pid} runs"))],
+        RunState::Up { .. } => request.health.probes.iter().map(|probe| probing.measure(probe)).collect(),
+        RunState::Completed => vec![process(true, "completed: exit 0".to_owned())],
+        RunState::Down(how) | RunState::Over(how) => vec![process(false, how)],
+    }
 }
 
 /// See [`Host::probe`].
 pub(crate) fn probe(host: &LocalHost, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
-    let mut probing = Probing { host, request, cancel, began: Instant::now(), transcript: Vec::new() };
+    let mut probing = Probing::new(host, request, cancel);
     let (healthy, attempts, summary) = probing.run();
     ProbeReport { healthy, attempts, summary, transcript: probing.transcript }
 }
 
-impl Probing<'_> {
+impl<'a> Probing<'a> {
+    fn new(host: &'a LocalHost, request: &'a ProbeRequest, cancel: &'a Arc<AtomicBool>) -> Self {
+        let began = Instant::now();
+        Self { host, request, cancel, began, transcript: Vec::new(), failures: BTreeMap::new() }
+    }
+
     fn run(&mut self) -> (bool, u32, String) {
         let health = &self.request.health;
         let (most, needed) = (health.attempts.max(1), health.successes.max(1));
@@ -90,12 +120,17 @@ impl Probing<'_> {
                 Attempt::Seen(seen) => seen,
             };
             passes = if seen.is_ok() { passes + 1 } else { 0 };
-            let (word, text) = match seen {
-                Ok(text) => ("passed", text),
-                Err(text) => ("failed", text),
-            };
-            self.write(attempt, &format!("{word}: {text}"));
-            last = text;
+            match seen {
+                Ok(text) => {
+                    self.write(attempt, &format!("passed: {text}"));
+                    last = text;
+                }
+                Err((probe, text)) => {
+                    self.write(attempt, &format!("failed: {probe}: {text}"));
+                    *self.failures.entry(probe.clone()).or_default() += 1;
+                    last = format!("{probe}: {text}");
+                }
+            }
             if passes >= needed || (passes > 0 && health.probes.is_empty()) {
                 return (true, attempt, last);
             }
@@ -111,7 +146,7 @@ impl Probing<'_> {
         match self.run_state() {
             RunState::Over(how) => Attempt::Over(how),
             RunState::Completed => Attempt::Over("it has ended: exit 0".to_owned()),
-            RunState::Down(how) => Attempt::Seen(Err(how)),
+            RunState::Down(how) => not_running(how),
             RunState::Up { .. } => Attempt::Seen(self.ask_all()),
         }
     }
@@ -125,18 +160,16 @@ impl Probing<'_> {
         match (before, self.run_state()) {
             (_, RunState::Over(how)) => Attempt::Over(how),
             (_, RunState::Completed) => Attempt::Completed,
-            (_, RunState::Down(how)) => Attempt::Seen(Err(how)),
+            (_, RunState::Down(how)) => not_running(how),
             (_, RunState::Up { pid, one_shot: true, .. }) => {
-                Attempt::Seen(Err(format!("pid {pid} runs and has not ended yet")))
+                not_running(format!("pid {pid} runs and has not ended yet"))
             }
             (RunState::Up { pid: old, restarts: count, .. }, RunState::Up { pid, restarts, .. })
                 if old == pid && count == restarts =>
             {
                 Attempt::Seen(Ok(format!("pid {pid} has run for {:?}", self.request.health.interval)))
             }
-            (_, RunState::Up { pid, .. }) => {
-                Attempt::Seen(Err(format!("pid {pid} has been restarted in between")))
-            }
+            (_, RunState::Up { pid, .. }) => not_running(format!("pid {pid} has been restarted in between")),
         }
     }
 
@@ -145,13 +178,15 @@ impl Probing<'_> {
             1 => "the only attempt".to_owned(),
             many => format!("all {many} attempts"),
         };
-        let summary = match passes {
-            0 => format!("not healthy after {of}; the last one: {last}"),
-            some => format!(
-                "not healthy after {of}: {some} of {} passes in a row; the last one: {last}",
-                self.request.health.successes
-            ),
+        let mut said: Vec<String> = match passes {
+            0 => Vec::new(),
+            some => vec![format!("{some} of {} passes in a row", self.request.health.successes)],
         };
+        said.extend(self.failures.iter().map(|(probe, count)| match count {
+            1 => format!("{probe} failed once"),
+            many => format!("{probe} failed {many} times"),
+        }));
+        let summary = format!("not healthy after {of}: {}; the last one: {last}", said.join(", "));
         (false, attempts, summary)
     }
 
@@ -207,58 +242,51 @@ impl Probing<'_> {
         }
     }
 
-    fn ask_all(&self) -> Seen {
+    fn ask_all(&self) -> Verdict {
         let mut news = Vec::new();
         for probe in &self.request.health.probes {
             let name = name_of(probe);
             match self.ask(probe) {
                 Ok(text) => news.push(format!("{name}: {text}")),
-                Err(text) => return Err(format!("{name}: {text}")),
+                Err(text) => return Err((name, text)),
             }
             if self.cancelled() {
-                return Err("cancelled".to_owned());
+                return Err((name, "cancelled".to_owned()));
             }
         }
         Ok(news.join("; "))
     }
 
+    fn measure(&self, probe: &Probe) -> ProbeResult {
+        let began = Instant::now();
+        let (passed, text) = match self.ask(probe) {
+            Ok(text) => (true, text),
+            Err(text) => (false, text),
+        };
+        ProbeResult { probe: name_of(probe), passed, text, took: began.elapsed() }
+    }
+
     fn ask(&self, probe: &Probe) -> Seen {
         let timeout = self.request.health.timeout;
         match probe {
-            Probe::Http { url, expect, body } => {
-                let (url, expect, body) = (url.clone(), *expect, body.clone());
-                self.aside(timeout, move || ask_http(&url, expect, body.as_deref(), timeout))
+            Probe::Http { url, expect, body, ca, insecure } => {
+                let probe = HttpProbe {
+                    url: url.clone(),
+                    expect: *expect,
+                    body: body.clone(),
+                    ca: ca.clone(),
+                    insecure: *insecure,
+                };
+                aside(timeout, self.cancel, move |until| probe.ask(timeout, until))
             }
             Probe::Tcp { address } => {
                 let address = address.clone();
-                self.aside(timeout, move || ask_tcp(&address, timeout))
+                aside(timeout, self.cancel, move |until| tcp::ask(&address, timeout, until))
             }
             Probe::Exec { command } => self.ask_exec(command),
-            Probe::BeamPing => Err("BeamPing is not supported by this version".to_owned()),
-        }
-    }
-
-    /// Runs what may block on its own thread, and leaves it to its fate when time or patience is over.
-    fn aside(&self, timeout: Duration, ask: impl FnOnce() -> Seen + Send + 'static) -> Seen {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let spawned = std::thread::Builder::new().name("probe".to_owned()).spawn(move || {
-            // Nobody listens any more when it came too late.
-            let _ = sender.send(ask());
-        });
-        if let Err(e) = spawned {
-            return Err(format!("no thread for it: {e}"));
-        }
-        // Its own timeout fires first and says more.
-        let until = Instant::now() + timeout + SLICE * 5;
-        loop {
-            match receiver.recv_timeout(SLICE) {
-                Ok(seen) => return seen,
-                Err(RecvTimeoutError::Disconnected) => return Err("it ended without an answer".to_owned()),
-                Err(RecvTimeoutError::Timeout) if self.cancelled() => return Err("cancelled".to_owned()),
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
-                    return Err(format!("no answer within {timeout:?}"));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            Probe::BeamPing => {
+                let probe = BeamProbe::of(&self.request.environment, &self.request.directory)?;
+                aside(timeout, self.cancel, move |until| probe.ask(timeout, until))
             }
         }
     }
@@ -291,7 +319,11 @@ impl Probing<'_> {
     }
 }
 
-fn name_of(probe: &Probe) -> String {
+fn not_running(how: String) -> Attempt {
+    Attempt::Seen(Err((PROCESS.to_owned(), how)))
+}
+
+pub(crate) fn name_of(probe: &Probe) -> String {
     match probe {
         Probe::Http { url, .. } => format!("GET {url}"),
         Probe::Tcp { address } => format!("connect to {address}"),
@@ -318,53 +350,4 @@ fn state_of(info: ProcessInfo, run_hash: &str, one_shot: bool) -> RunState {
             RunState::Over(format!("it and its supervisor are gone ({last})"))
         }
     }
-}
-
-fn ask_http(url: &str, expect: Option<u16>, body: Option<&str>, timeout: Duration) -> Seen {
-    // A probe asks this very app: no proxy of the environment, no way to elsewhere.
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(timeout))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .user_agent("zed-probe")
-        .build()
-        .new_agent();
-    let mut response = agent.get(url).call().map_err(|e| match e {
-        ureq::Error::Timeout(_) => format!("no answer within {timeout:?}"),
-        other => other.to_string(),
-    })?;
-    let status = response.status().as_u16();
-    let fine = expect.map_or(response.status().is_success(), |wanted| wanted == status);
-    if !fine {
-        let wanted = expect.map_or("2xx".to_owned(), |wanted| wanted.to_string());
-        return Err(format!("status {status}, expected {wanted}"));
-    }
-    let Some(wanted) = body else { return Ok(format!("status {status}")) };
-    let mut bytes = Vec::new();
-    let reader = response.body_mut().as_reader();
-    reader.take(MAX_BODY).read_to_end(&mut bytes).map_err(|e| format!("status {status}, then: {e}"))?;
-    if String::from_utf8_lossy(&bytes).contains(wanted) {
-        return Ok(format!("status {status}, the body has `{wanted}`"));
-    }
-    let part = if bytes.len() as u64 == MAX_BODY { "the first 64 KiB of the body" } else { "the body" };
-    Err(format!("status {status}, but {part} has no `{wanted}`"))
-}
-
-fn ask_tcp(address: &str, timeout: Duration) -> Seen {
-    let until = Instant::now() + timeout;
-    let addresses = address.to_socket_addrs().map_err(|e| format!("no such address: {e}"))?;
-    let mut last = "the name has no address".to_owned();
-    for candidate in addresses {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(format!("no answer within {timeout:?}; {last}"));
-        }
-        match TcpStream::connect_timeout(&candidate, left) {
-            Ok(_) => return Ok(format!("connected to {candidate}")),
-            Err(e) => last = format!("{candidate}: {e}"),
-        }
-    }
-    Err(last)
 }

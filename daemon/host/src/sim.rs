@@ -68,7 +68,7 @@ struct World {
     faults: BTreeMap<u64, Fault>,
     calls: u64,
     history: Vec<String>,
-    checks: BTreeMap<AppName, u32>,
+    checks: BTreeMap<Instance, u32>,
     crashed: bool,
     next_pid: u32,
 }
@@ -141,8 +141,8 @@ impl SimHost {
     }
 
     /// How often an app's probes were asked after its deploy, by [`Host::check`].
-    pub fn checks(&self, app: &AppName) -> u32 {
-        self.world.lock().checks.get(app).copied().unwrap_or(0)
+    pub fn checks(&self, instance: &Instance) -> u32 {
+        self.world.lock().checks.get(instance).copied().unwrap_or(0)
     }
 
     /// What runs now, with its version.
@@ -344,7 +344,7 @@ impl Host for SimHost {
 
     fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
         let mut world = self.world.lock();
-        *world.checks.entry(request.app.clone()).or_default() += 1;
+        *world.checks.entry(request.instance.clone()).or_default() += 1;
         let seen = if world.crashed || cancel.load(Ordering::Relaxed) {
             Err("cancelled".to_owned())
         } else {
@@ -356,7 +356,7 @@ impl Host for SimHost {
             text: seen.clone().unwrap_or_else(|why| why),
             took: Duration::from_millis(1),
         };
-        let up = world.apps.get(&request.app).is_some_and(SimApp::is_up);
+        let up = world.apps.get(&request.instance).is_some_and(SimApp::is_up);
         if !up || request.health.probes.is_empty() {
             return vec![result(PROCESS.to_owned())];
         }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Place;
-use common::app;
+use common::instance;
 use common::wait_for;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -67,7 +67,7 @@ impl Node {
         let probes = vec![Probe::BeamPing];
         let timeout = Duration::from_secs(30);
         let request = ProbeRequest {
-            app: app("shop"),
+            instance: instance("shop"),
             health: Health { probes, interval: Duration::from_millis(10), timeout, attempts: 1, successes: 1 },
             run_hash: "h1".to_owned(),
             directory: self.place.data(),
@@ -115,7 +115,7 @@ fn a_node_with_a_long_name_answers_and_is_not_disturbed() {
     assert!(!log.contains("nodeup"), "{log}");
     assert!(!log.contains("sees [zed") && !log.contains("sees ['zed"), "{log}");
     // epmd goes away: that is another text, and the node's own death yet another.
-    node.place.host.stop(&app("epmd"), Duration::from_secs(10)).expect("stop");
+    node.place.host.stop(&instance("epmd"), Duration::from_secs(10)).expect("stop");
     node.refused("shop@127.0.0.1", "monster", "no epmd answers: 127.0.0.1:");
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Place;
-use common::app;
+use common::instance;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
 use rcgen::KeyPair;
@@ -88,7 +88,7 @@ fn probe(place: &Place, url: String, ca: Option<&str>, insecure: bool) -> ProbeR
     let probes = vec![Probe::Http { url, expect, body, ca, insecure }];
     let timeout = Duration::from_secs(30);
     let request = ProbeRequest {
-        app: app("idle"),
+        instance: instance("idle"),
         health: Health { probes, interval: Duration::from_millis(10), timeout, attempts: 1, successes: 1 },
         run_hash: "h1".to_owned(),
         directory: place.data(),

@@ -348,7 +348,7 @@ fn a_check_asks_every_probe_once() {
     let url = format!("GET http://{good}/");
     assert_eq!(said, [(&*connect, false, &*refused), (&*url, true, "status 200")]);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    place.host.stop(&app("idle"), Duration::from_secs(10)).expect("stop");
+    place.host.stop(&instance("idle"), Duration::from_secs(10)).expect("stop");
     let results = place.host.check(&request(&place, "idle", health(vec![], 1, 1)), &never);
     assert_eq!((results.len(), results[0].passed, results[0].text.as_str()), (1, false, "it was stopped"));
 }

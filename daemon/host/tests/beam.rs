@@ -50,7 +50,18 @@ impl Node {
         wait_for("epmd", || std::net::TcpStream::connect(("127.0.0.1", epmd)).ok());
         let mut start = place.command(
             "shop",
-            &["/usr/bin/erl", "-noinput", kind, name, "-setcookie", "monster", "-start_epmd", "false", "-eval", LOOK],
+            &[
+                "/usr/bin/erl",
+                "-noinput",
+                kind,
+                name,
+                "-setcookie",
+                "monster",
+                "-start_epmd",
+                "false",
+                "-eval",
+                LOOK,
+            ],
         );
         environment(&mut start);
         place.host.start(&start).expect("start erl");
@@ -68,7 +79,13 @@ impl Node {
         let timeout = Duration::from_secs(30);
         let request = ProbeRequest {
             instance: instance("shop"),
-            health: Health { probes, interval: Duration::from_millis(10), timeout, attempts: 1, successes: 1 },
+            health: Health {
+                probes,
+                interval: Duration::from_millis(10),
+                timeout,
+                attempts: 1,
+                successes: 1,
+            },
             run_hash: "h1".to_owned(),
             directory: self.place.data(),
             environment,

@@ -146,7 +146,10 @@ fn a_certificate_is_checked_unless_the_spec_says_not_to() {
         match wanted {
             Ok(()) => assert!(report.healthy, "{url} {ca:?}: {report:?}"),
             Err(words) => {
-                assert!(!report.healthy && report.summary.contains(words), "{url} {ca:?} {words}: {report:?}");
+                assert!(
+                    !report.healthy && report.summary.contains(words),
+                    "{url} {ca:?} {words}: {report:?}"
+                );
             }
         }
     }

@@ -330,7 +330,8 @@ fn a_server_that_answers_for_ever_gets_no_more_than_the_timeout() {
     }
     // What is looked for counts as soon as it is there, however long the body goes on.
     let found = drip(head, b"6\r\nneedle\r\n", slow);
-    let report = probe(&place, "idle", health(vec![get(format!("http://{found}/"), None, Some("needle"))], 1, 1));
+    let report =
+        probe(&place, "idle", health(vec![get(format!("http://{found}/"), None, Some("needle"))], 1, 1));
     assert!(report.healthy, "{report:?}");
 }
 
@@ -339,12 +340,13 @@ fn a_check_asks_every_probe_once() {
     let place = idle();
     let (good, asked) = serve(vec![http("200 OK", "")]);
     let closed = closed_port();
-    let probes =
-        vec![Probe::Tcp { address: closed.to_string() }, get(format!("http://{good}/"), None, None)];
+    let probes = vec![Probe::Tcp { address: closed.to_string() }, get(format!("http://{good}/"), None, None)];
     let never = Arc::new(AtomicBool::new(false));
     let results = place.host.check(&request(&place, "idle", health(probes, 30, 1)), &never);
-    let said: Vec<_> = results.iter().map(|one| (one.probe.as_str(), one.passed, one.text.as_str())).collect();
-    let (connect, refused) = (format!("connect to {closed}"), format!("{closed}: Connection refused (os error 111)"));
+    let said: Vec<_> =
+        results.iter().map(|one| (one.probe.as_str(), one.passed, one.text.as_str())).collect();
+    let (connect, refused) =
+        (format!("connect to {closed}"), format!("{closed}: Connection refused (os error 111)"));
     let url = format!("GET http://{good}/");
     assert_eq!(said, [(&*connect, false, &*refused), (&*url, true, "status 200")]);
     assert_eq!(asked.load(Ordering::SeqCst), 1);

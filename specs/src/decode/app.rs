@@ -274,13 +274,20 @@ fn http_probe(cx: &mut Cx<'_>, v: &Variant<'_, '_>) -> Option<Probe> {
     let expect = expect?.and_then(|status| u16::try_from(status).ok());
     let (url, ca, insecure) = (url?, ca?, insecure?);
     if !url.starts_with("https://") {
-        for (given, field, place) in [(ca.is_some(), "ca", ca_place), (insecure, "insecure", insecure_place)] {
+        for (given, field, place) in [(ca.is_some(), "ca", ca_place), (insecure, "insecure", insecure_place)]
+        {
             if given {
-                cx.error(place, format!("`{field}` is about certificates, and only `https://` URLs have one"));
+                cx.error(
+                    place,
+                    format!("`{field}` is about certificates, and only `https://` URLs have one"),
+                );
             }
         }
     } else if ca.is_some() && insecure {
-        cx.error(insecure_place, "`ca` says what to check the certificate with, `insecure` not to check it: keep one");
+        cx.error(
+            insecure_place,
+            "`ca` says what to check the certificate with, `insecure` not to check it: keep one",
+        );
     }
     Some(Probe::Http { url, expect, body: body?, ca, insecure })
 }

@@ -222,7 +222,9 @@ fn explain_tls(error: &rustls::Error) -> String {
     use rustls::CertificateError;
     match error {
         // A wrong signature: somebody else of the same name.
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => {
             "its certificate is signed by nobody who is trusted here; name the authority with `ca`".to_owned()
         }
         rustls::Error::InvalidCertificate(why) => format!("its certificate is not accepted: {why}"),

@@ -14,8 +14,8 @@ use crate::local::LocalHost;
 use crate::tail::tail;
 use crate::types::Host;
 use crate::types::ProbeReport;
-use crate::types::ProbeResult;
 use crate::types::ProbeRequest;
+use crate::types::ProbeResult;
 use crate::types::ProcessInfo;
 use aside::aside;
 use beam::BeamProbe;
@@ -81,9 +81,12 @@ struct Probing<'a> {
 pub(crate) fn check(host: &LocalHost, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
     let probing = Probing::new(host, request, cancel);
     let began = Instant::now();
-    let process = |passed, text| ProbeResult { probe: PROCESS.to_owned(), passed, text, took: began.elapsed() };
+    let process =
+        |passed, text| ProbeResult { probe: PROCESS.to_owned(), passed, text, took: began.elapsed() };
     match probing.run_state() {
-        RunState::Up { pid, .. } if request.health.probes.is_empty() => vec![process(true, format!("pid {pid} runs"))],
+        RunState::Up { pid, .. } if request.health.probes.is_empty() => {
+            vec![process(true, format!("pid {pid} runs"))]
+        }
         RunState::Up { .. } => request.health.probes.iter().map(|probe| probing.measure(probe)).collect(),
         RunState::Completed => vec![process(true, "completed: exit 0".to_owned())],
         RunState::Down(how) | RunState::Over(how) => vec![process(false, how)],

@@ -81,7 +81,9 @@ impl BeamProbe {
         })?;
         let mut talk = Talk { stream, timeout, until };
         let own = OwnName::take();
-        let name = self.shake_hands(&mut talk, &own).map_err(|why| format!("node `{}` at {at}: {why}", self.alive))?;
+        let name = self
+            .shake_hands(&mut talk, &own)
+            .map_err(|why| format!("node `{}` at {at}: {why}", self.alive))?;
         talk.leave();
         Ok(format!("{name} completed the handshake"))
     }
@@ -216,7 +218,9 @@ impl Talk {
 
     fn receive(&mut self, after: &str) -> Result<Vec<u8>, String> {
         self.receive_or_end(after)?.ok_or_else(|| {
-            format!("it closes the connection after {after}; does it speak the distribution protocol without TLS?")
+            format!(
+                "it closes the connection after {after}; does it speak the distribution protocol without TLS?"
+            )
         })
     }
 

@@ -77,7 +77,10 @@ fn what_epmd_may_say() {
         (ping(epmd(b"w\x01".to_vec()), PATIENCE), "knows no node `shop`"),
         (ping(epmd(Vec::new()), PATIENCE), "epmd's answer is not what the protocol says: nothing"),
         (ping(epmd(b"220 mail".to_vec()), PATIENCE), "is not what the protocol says: 32 32 30"),
-        (ping(epmd(registered(closed, 5, 5)), PATIENCE), "speaks versions 5 to 5 of the distribution protocol"),
+        (
+            ping(epmd(registered(closed, 5, 5)), PATIENCE),
+            "speaks versions 5 to 5 of the distribution protocol",
+        ),
         (ping(epmd(registered(closed, 6, 5)), PATIENCE), "epmd says that node `shop` listens on port"),
     ];
     for (seen, words) in cases {
@@ -92,7 +95,10 @@ fn what_a_node_may_say() {
     let ok_then = |next: Vec<u8>| [status("ok"), next].concat();
     let wrong_ack = wire::frame(&[&b"a"[..], &[7; 16]].concat());
     let cases = [
-        (vec![], "it closes the connection after our name; does it speak the distribution protocol without TLS?"),
+        (
+            vec![],
+            "it closes the connection after our name; does it speak the distribution protocol without TLS?",
+        ),
         (vec![status("nok")], "it refuses the connection: nok"),
         (vec![status("not_allowed")], "it refuses the connection: not_allowed"),
         (vec![status("what")], "the status is not what the protocol says: 73 77"),
@@ -147,7 +153,8 @@ fn node_and_cookie_come_from_where_the_app_has_them() {
     let probe = of(&[node]).unwrap();
     assert_eq!((probe.alive.as_str(), probe.host.as_deref()), ("shop", Some("10.0.0.1")));
     assert_eq!((probe.cookie.as_str(), probe.epmd), ("built", 4369));
-    let probe = of(&[("RELEASE_NODE", "shop"), ("RELEASE_COOKIE", "given"), ("ERL_EPMD_PORT", "4370")]).unwrap();
+    let probe =
+        of(&[("RELEASE_NODE", "shop"), ("RELEASE_COOKIE", "given"), ("ERL_EPMD_PORT", "4370")]).unwrap();
     assert_eq!((probe.host, probe.cookie.as_str(), probe.epmd), (None, "given", 4370));
     let wrong = of(&[node, ("RELEASE_COOKIE", "x"), ("ERL_EPMD_PORT", "many")]);
     assert_eq!(wrong.unwrap_err(), "ERL_EPMD_PORT is `many`, not a port");

@@ -25,7 +25,10 @@ fn epmd_s_answers_are_read() {
     let known = b"w\x00\xa0\x11\x4d\x00\x00\x06\x00\x05\x00\x04shop\x00\x00";
     assert_eq!(parse_port(known), Ok(Port::At { port: 40_977, highest: 6, lowest: 5 }));
     assert_eq!(parse_port(b"w\x01"), Ok(Port::Unknown));
-    assert_eq!(parse_port(b"").unwrap_err().to_string(), "epmd's answer is not what the protocol says: nothing");
+    assert_eq!(
+        parse_port(b"").unwrap_err().to_string(),
+        "epmd's answer is not what the protocol says: nothing"
+    );
     for bad in [&b"w"[..], b"x\x00", b"HTTP/1.1 400", &known[..9]] {
         assert!(parse_port(bad).is_err(), "{bad:?}");
     }
@@ -52,9 +55,10 @@ fn a_digest_is_of_the_cookie_and_the_decimal_challenge() {
     // erlang:md5(["monster", "4023233417"]).
     let wanted = Md5::digest(b"monster4023233417");
     assert_eq!(digest("monster", 4_023_233_417), <[u8; 16]>::from(wanted));
-    assert_eq!(digest("", 0), [
-        0xcf, 0xcd, 0x20, 0x84, 0x95, 0xd5, 0x65, 0xef, 0x66, 0xe7, 0xdf, 0xf9, 0xf9, 0x87, 0x64, 0xda
-    ]);
+    assert_eq!(
+        digest("", 0),
+        [0xcf, 0xcd, 0x20, 0x84, 0x95, 0xd5, 0x65, 0xef, 0x66, 0xe7, 0xdf, 0xf9, 0xf9, 0x87, 0x64, 0xda]
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProbeReport;
 use zed_host::ProbeRequest;
+use zed_host::ProbeResult;
 use zed_host::ProcessInfo;
 use zed_host::SimHost;
 use zed_plan::Instance;
@@ -60,6 +61,9 @@ impl Host for WritingHost {
     }
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
         self.sim.probe(request, cancel)
+    }
+    fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
+        self.sim.check(request, cancel)
     }
     fn run_hook(&self, request: &zed_host::HookRequest) -> Result<zed_host::HookReport, HostError> {
         self.sim.run_hook(request)

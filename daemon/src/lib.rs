@@ -13,6 +13,7 @@ pub mod import;
 pub mod journal;
 pub mod logging;
 pub mod metrics;
+mod mount;
 pub mod observe;
 pub mod offline;
 pub mod serve;

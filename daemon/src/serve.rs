@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::faults::Faults;
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::mount;
 use crate::observe::Fixed;
 use crate::shared::Shared;
 use crate::state::StateDir;
@@ -27,13 +28,9 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use zed_ctl::EventKind;
 use zed_fs::Control;
-use zed_fs::fuse::MountSettings;
 use zed_fs::tree::Tree;
 use zed_fs::tree::TreeSettings;
-use zed_host::CommandRequest;
-use zed_host::Ended;
 use zed_host::LocalHost;
-use zed_host::Runner;
 use zed_host::SupervisorProgram;
 use zed_spec::DatasetPath;
 use zed_spec::HostName;
@@ -134,10 +131,12 @@ fn serve_tree(
     };
     let socket = match &socket_path {
         Some(path) => Some(listen(&tree, path)?),
-        None if args.no_mount => return Err("--no-mount without --socket would serve nobody".to_owned()),
+        None if args.no_mount || cfg!(target_os = "illumos") => {
+            return Err("without a mount and without --socket nobody would be served".to_owned());
+        }
         None => None,
     };
-    let mounted = if args.no_mount { None } else { Some(mount(args, defaults, &tree)?) };
+    let mounted = mount::mount(args, defaults, &tree)?;
     events.emit(EventKind::DaemonStarted, About::nothing(), concat!("zedd ", env!("CARGO_PKG_VERSION")));
     announce()?;
     let reason = runtime.block_on(until_told_to_stop(ended))?;
@@ -145,46 +144,6 @@ fn serve_tree(
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     drop(socket);
     mounted.map_or(Ok(()), |mounted| mounted.unmount().map_err(|e| crate::chain(&e)))
-}
-
-#[cfg(not(target_os = "illumos"))]
-fn mount(
-    args: &Args,
-    defaults: &Result<Defaults, String>,
-    tree: &Arc<Tree>,
-) -> Result<zed_fs::fuse::Mounted, Failure> {
-    let dir = match &args.mount {
-        Some(dir) => dir.clone(),
-        None => defaults.as_ref().map_err(Clone::clone)?.mount.clone(),
-    };
-    logging::install_interrupt_logger()?;
-    let settings = MountSettings { allow_other: false, unmount_helper: Some(Arc::new(fusermount)) };
-    zed_fs::fuse::mount(tree, &dir, &settings).map_err(|e| crate::chain(&e))
-}
-
-/// Takes the dead mount of a normal user's zedd away.
-#[cfg(not(target_os = "illumos"))]
-fn fusermount(path: &Path) -> std::io::Result<()> {
-    let argv = ["fusermount3", "-u", "-z", "--"].map(ToOwned::to_owned).into_iter();
-    let finished = Runner::default()
-        .run(
-            &CommandRequest {
-                argv: argv.chain(std::iter::once(path.to_string_lossy().into_owned())).collect(),
-                program: None,
-                environment: BTreeMap::from([("PATH".to_owned(), zed_host::DEFAULT_PATH.to_owned())]),
-                directory: None,
-                input: Vec::new(),
-                deadline: Duration::from_secs(10),
-                grace: Duration::from_secs(1),
-                keep: 4096,
-            },
-            None,
-        )
-        .map_err(std::io::Error::other)?;
-    if finished.ended == Ended::Exit(0) {
-        return Ok(());
-    }
-    Err(std::io::Error::other(String::from_utf8_lossy(&finished.output).into_owned()))
 }
 
 fn listen(tree: &Arc<Tree>, path: &Path) -> Result<zed_fs::socket::Served, Failure> {

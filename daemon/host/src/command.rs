@@ -363,7 +363,8 @@ fn ended_of(status: std::process::ExitStatus) -> Ended {
 fn has_exited(pid: Pid) -> io::Result<bool> {
     // SAFETY: an all-zero siginfo_t is a valid value of this plain C struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let id = libc::id_t::from(pid.as_raw().cast_unsigned());
+    // Of another width and sign on each system; a process id fits into all of them.
+    let id = libc::id_t::try_from(pid.as_raw()).map_err(io::Error::other)?;
     // SAFETY: `info` is valid for writing for the whole call; waitid keeps no pointer to it.
     let got = unsafe {
         libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)

@@ -220,10 +220,15 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn whole_file(kind: libc::c_int) -> libc::flock {
+/// The kinds of lock in the type of the field that holds them: the constants are wider on Linux.
+const WRITE: libc::c_short = libc::F_WRLCK as libc::c_short;
+const NONE: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+/// A lock for writing on a whole file.
+fn whole_file() -> libc::flock {
     // SAFETY: an all-zero flock is a valid value of this plain C struct: from the start, to the end.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::c_short::try_from(kind).unwrap_or(libc::c_short::MAX);
+    lock.l_type = WRITE;
     lock.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or(0);
     lock
 }
@@ -233,7 +238,7 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 /// without being taken.
 pub(crate) fn take_lock(path: &Path) -> io::Result<Option<File>> {
     let file = open_lock(path)?;
-    match nix::fcntl::fcntl(&file, FcntlArg::F_SETLK(&whole_file(libc::F_WRLCK))) {
+    match nix::fcntl::fcntl(&file, FcntlArg::F_SETLK(&whole_file())) {
         Ok(_) => Ok(Some(file)),
         Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
         Err(e) => Err(e.into()),
@@ -247,9 +252,9 @@ pub(crate) fn lock_holder(path: &Path) -> io::Result<Option<u32>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
-    let mut lock = whole_file(libc::F_WRLCK);
+    let mut lock = whole_file();
     nix::fcntl::fcntl(&file, FcntlArg::F_GETLK(&mut lock))?;
-    if i32::from(lock.l_type) == libc::F_UNLCK {
+    if lock.l_type == NONE {
         return Ok(None);
     }
     Ok(Some(lock.l_pid.cast_unsigned()))

@@ -29,14 +29,26 @@ pub(super) fn mounted_at(folder: &Path) -> io::Result<Mounted> {
     Ok(find(&list, folder))
 }
 
-/// Without a list of mounts that is read the same way everywhere, a mount that answers is taken for another's.
+/// FreeBSD: a folder on another device than the one above it is a mount, and statfs(2) says of which type.
+///
+/// # Errors
+/// When the folder cannot be looked at.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn mounted_at(folder: &Path) -> io::Result<Mounted> {
-    match std::fs::symlink_metadata(folder) {
-        Err(error) if error.raw_os_error() == Some(nix::libc::ENOTCONN) => Ok(Mounted::Ours),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(Mounted::Nothing),
+    use std::os::unix::fs::MetadataExt;
+    let here = match std::fs::symlink_metadata(folder) {
+        Ok(here) => here,
+        // Whoever served it is gone.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOTCONN) => return Ok(Mounted::Ours),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Mounted::Nothing),
+        Err(error) => return Err(error),
+    };
+    let above = std::fs::symlink_metadata(folder.parent().unwrap_or(folder))?;
+    if here.dev() == above.dev() {
+        return Ok(Mounted::Nothing);
     }
+    let fs_type = nix::sys::statfs::statfs(folder)?.filesystem_type_name().to_owned();
+    Ok(if fs_type == format!("fusefs.{SUBTYPE}") { Mounted::Ours } else { Mounted::Other(fs_type) })
 }
 
 /// The last line for a folder is the mount on top.

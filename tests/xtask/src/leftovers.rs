@@ -56,10 +56,18 @@ pub fn mounts_of(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Unmounts what is still mounted there, dead or alive.
+#[cfg(target_os = "linux")]
 pub fn unmount(mount: &Path) {
     for mount in mounts_of(mount) {
         if nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).is_err() {
             let _ = crate::shell::Cmd::new("fusermount3").args(["-uz"]).arg(&mount).quiet().run();
         }
     }
+}
+
+/// Unmounts what is still mounted there. Elsewhere than on Linux there is no list of mounts that can be read as a
+/// file, so it is tried; that nothing is mounted there is no trouble.
+#[cfg(not(target_os = "linux"))]
+pub fn unmount(mount: &Path) {
+    let _ = crate::shell::Cmd::new("umount").arg("-f").arg(mount).quiet().run();
 }

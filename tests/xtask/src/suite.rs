@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+mod cross;
 mod tools;
 
 /// Command line of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these tiers: fmt, clippy, unit, tidy, doc, fault, fuse, demo, tools, zfs.
+    /// Run only these tiers: fmt, clippy, unit, tidy, doc, cross, fault, fuse, demo, tools, zfs.
     pub tiers: Vec<String>,
     /// Leave these tiers out (each is printed as not run).
     #[arg(long, value_name = "TIER")]
@@ -47,6 +48,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "unit", what: "unit and integration tests of every crate", run: unit },
     Tier { name: "tidy", what: "dependency rules, sizes, documents", run: tidy },
     Tier { name: "doc", what: "rustdoc without a warning, and its examples", run: doc },
+    Tier { name: "cross", what: "the workspace type-checks for FreeBSD and illumos", run: cross::tier },
     Tier { name: "fault", what: "kill or fail at every step of deploy and rollback", run: fault },
     Tier { name: "fuse", what: "the daemon through a real mount and its socket", run: fuse },
     Tier { name: "demo", what: "the newcomer's tour, as a newcomer runs it", run: demo },

@@ -12,6 +12,17 @@ use super::nvlist::rust_text;
 use crate::StoreErrorKind;
 use std::ptr;
 
+/// A program that used up its instructions, and one that ended with an error of its own. FreeBSD has neither
+/// number; OpenZFS takes these instead there (`include/os/freebsd/spl/sys/ccompile.h`).
+#[cfg(not(target_os = "freebsd"))]
+const OUT_OF_TIME: libc::c_int = libc::ETIME;
+#[cfg(not(target_os = "freebsd"))]
+const LUA_ERROR: libc::c_int = libc::ECHRNG;
+#[cfg(target_os = "freebsd")]
+const OUT_OF_TIME: libc::c_int = libc::ETIMEDOUT;
+#[cfg(target_os = "freebsd")]
+const LUA_ERROR: libc::c_int = libc::ENXIO;
+
 /// The kernel's own upper limits (`zfs_lua_max_instrlimit`, `zfs_lua_max_memlimit`).
 const INSTRUCTIONS: u64 = 100_000_000;
 const MEMORY: u64 = 100 << 20;
@@ -111,11 +122,11 @@ fn run(pool: &str, program: &str, args: &NvList) -> Result<Outcome, Refused> {
     match rc {
         0 => {}
         libc::EPERM | libc::EACCES => return Ok(Outcome::NotAllowed),
-        libc::ETIME | libc::ENOMEM => {
+        OUT_OF_TIME | libc::ENOMEM => {
             let text = "too many changes for one channel program; split the request".to_owned();
             return Err((Refusal::new(StoreErrorKind::Invalid(text)), None));
         }
-        libc::ECHRNG => {
+        LUA_ERROR => {
             let text = out.view().find(c"error").and_then(super::nvlist::Value::as_text).map(rust_text);
             let text = text.unwrap_or_else(|| "a channel program failed without a message".to_owned());
             return Err((Refusal::new(StoreErrorKind::Io(text)), None));

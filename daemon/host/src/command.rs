@@ -24,12 +24,15 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::io::PipeReader;
 use std::io::PipeWriter;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -391,6 +394,18 @@ pub(crate) struct Program<'a> {
     pub(crate) environment: &'a BTreeMap<String, String>,
     pub(crate) directory: &'a Path,
     pub(crate) identity: Option<&'a Identity>,
+    /// Files of cgroups that it enters by writing to them.
+    pub(crate) entrances: &'a [File],
+    /// The most descriptors it may have open.
+    pub(crate) nofile: Option<u64>,
+}
+
+/// What is done between fork and exec. The number is the byte by which the child says where it failed.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Cgroup = b'c' as isize,
+    Nofile = b'n' as isize,
+    User = b'u' as isize,
 }
 
 impl Program<'_> {
@@ -409,36 +424,83 @@ impl Program<'_> {
         command
     }
 
-    fn switch_before_exec(&self, command: &mut Command) {
+    /// The child says in `failed_at` which stage it is that fails.
+    fn switch_before_exec(&self, command: &mut Command, failed_at: Option<PipeWriter>) {
         let identity = self.identity.map(|identity| (identity.uid, identity.gid, identity.group_ids()));
+        let entrances: Vec<RawFd> = self.entrances.iter().map(AsRawFd::as_raw_fd).collect();
+        let nofile = self.nofile;
         // SAFETY: the closure runs in a forked child of a process with a single thread, and makes only system
-        // calls: it allocates nothing and takes no lock.
+        // calls: it allocates nothing and takes no lock. The entrances are open until the child was started.
         unsafe {
             command.pre_exec(move || {
+                let at = |stage: Stage| {
+                    let failed_at = failed_at.as_ref();
+                    move |error: io::Error| {
+                        if let Some(mut pipe) = failed_at {
+                            // The error itself is what matters most.
+                            let _ = pipe.write(&[stage as u8]);
+                        }
+                        error
+                    }
+                };
                 nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o022));
-                match &identity {
-                    Some((uid, gid, groups)) => Identity::switch(*uid, *gid, groups),
-                    None => Ok(()),
+                for entrance in &entrances {
+                    enter(*entrance).map_err(at(Stage::Cgroup))?;
                 }
+                if let Some(most) = nofile {
+                    limit_descriptors(most).map_err(at(Stage::Nofile))?;
+                }
+                if let Some((uid, gid, groups)) = &identity {
+                    Identity::switch(*uid, *gid, groups).map_err(at(Stage::User))?;
+                }
+                Ok(())
             });
         }
     }
 
     /// Starts it in its own process group, and returns its process id once it has been executed. It is reaped
     /// by the supervisor's own `waitpid`. Only for the supervisor, which is small and has a single thread.
-    pub(crate) fn spawn(&self, stdout: PipeWriter, stderr: PipeWriter) -> io::Result<u32> {
+    pub(crate) fn spawn(&self, stdout: PipeWriter, stderr: PipeWriter) -> Result<u32, HostErrorKind> {
+        let (mut failed_at, writer) = io::pipe().map_err(|e| HostErrorKind::Io(e.to_string()))?;
         let mut command = self.command();
         command.stdout(stdout).stderr(stderr).process_group(0);
-        self.switch_before_exec(&mut command);
-        Ok(command.spawn()?.id())
+        self.switch_before_exec(&mut command, Some(writer));
+        let error = match command.spawn() {
+            Ok(child) => return Ok(child.id()),
+            Err(error) => error,
+        };
+        drop(command);
+        let mut stage = [0u8; 1];
+        let what = match failed_at.read(&mut stage) {
+            Ok(1) if stage[0] == Stage::Cgroup as u8 => "it cannot be put into its cgroup",
+            Ok(1) if stage[0] == Stage::Nofile as u8 => "its open files cannot be limited",
+            Ok(1) if stage[0] == Stage::User as u8 => "its user cannot be switched to",
+            _ => return Err(kind_of(&error, self.path)),
+        };
+        Err(HostErrorKind::Io(format!("`{}` was not started: {what}: {error}", self.path.display())))
     }
 
     /// Becomes it; returns only when that failed. Only for the helper process.
     pub(crate) fn exec(&self) -> io::Error {
         let mut command = self.command();
-        self.switch_before_exec(&mut command);
+        self.switch_before_exec(&mut command, None);
         command.exec()
     }
+}
+
+/// Puts the calling process into the cgroup of this `cgroup.procs`. Between fork and exec: allocates nothing.
+fn enter(entrance: RawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call, see `switch_before_exec`; `0` means the caller.
+    let written = unsafe { libc::write(entrance, b"0".as_ptr().cast(), 1) };
+    if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Between fork and exec: allocates nothing.
+fn limit_descriptors(most: u64) -> io::Result<()> {
+    use nix::sys::resource::Resource;
+    #[expect(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "rlim_t differs by system")]
+    let most = libc::rlim_t::try_from(most).unwrap_or(libc::RLIM_INFINITY);
+    Ok(nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 #[cfg(test)]

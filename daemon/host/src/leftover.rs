@@ -2,9 +2,10 @@
 //!
 //! Such an app has lost its log and its restarts, so it is ended and started anew, and not adopted. Nothing is
 //! signalled that cannot be shown to be the app's: a process id counts only together with its start time, and a
-//! session only while its number cannot have been given to somebody else. One thing is not found: a process that
-//! made a session of its own *and* whose parent had ended *before* the supervisor was killed.
+//! session only while its number cannot have been given to somebody else. What made a session of its own *and* has
+//! lost its parent is found in the app's cgroup; on a host without cgroups it escapes.
 
+use crate::cgroup::Groups;
 use crate::process::ProcessEntry;
 use crate::process::descendants;
 use crate::process::observe_processes;
@@ -19,7 +20,12 @@ use std::time::Instant;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The processes of an app that has no supervisor.
-fn find_leftovers(table: &[ProcessEntry], record: &StatusRecord, boot_id: &str) -> Vec<ProcessEntry> {
+fn find_leftovers(
+    table: &[ProcessEntry],
+    record: &StatusRecord,
+    boot_id: &str,
+    in_cgroups: &[u32],
+) -> Vec<ProcessEntry> {
     if record.boot_id != boot_id {
         return Vec::new();
     }
@@ -32,7 +38,7 @@ fn find_leftovers(table: &[ProcessEntry], record: &StatusRecord, boot_id: &str) 
         .filter(|entry| {
             let program = record.pid == Some(entry.pid) && record.pid_start == Some(entry.start);
             let session = !reused && entry.session == record.supervisor && entry.pid != record.supervisor;
-            program || session
+            program || session || in_cgroups.contains(&entry.pid)
         })
         .copied()
         .collect();
@@ -54,19 +60,22 @@ pub(crate) fn end_leftovers(
     kill_deadline: Duration,
 ) -> Result<(), HostErrorKind> {
     let began = Instant::now();
+    let groups = Groups::recorded(if record.boot_id == boot_id { &record.cgroups } else { &[] });
     let mut known: Vec<ProcessEntry> = Vec::new();
     let mut told: Vec<ProcessEntry> = Vec::new();
     loop {
         let table = observe_processes();
         // What was seen once stays the app's, even when the parent that led to it has ended since.
         known.retain(|entry| table.iter().any(|e| e.pid == entry.pid && e.start == entry.start && !e.zombie));
-        for entry in find_leftovers(&table, record, boot_id) {
+        for entry in find_leftovers(&table, record, boot_id, &groups.members()) {
             if !known.iter().any(|e| e.pid == entry.pid && e.start == entry.start) {
                 tracing::warn!(pid = entry.pid, "ending a process that a killed supervisor has left behind");
                 known.push(entry);
             }
         }
         if known.is_empty() {
+            // The next start makes them anew, and says it when it cannot.
+            let _ = groups.remove();
             return Ok(());
         }
         let passed = began.elapsed();

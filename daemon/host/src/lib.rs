@@ -2,11 +2,13 @@
 //!
 //! The only crate that starts processes, and of it only `command.rs`. Never reads or writes the store.
 
+mod cgroup;
 mod command;
 mod facts;
 mod identity;
 mod launch;
 mod leftover;
+mod limits;
 mod local;
 mod probe;
 mod process;
@@ -25,6 +27,7 @@ pub use command::InFlight;
 pub use command::Runner;
 pub use facts::observe_facts;
 pub use launch::SupervisorProgram;
+pub use limits::observe_limits;
 pub use local::LocalHost;
 pub use program::DEFAULT_PATH;
 pub use sim::SimHost;

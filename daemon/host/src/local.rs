@@ -223,6 +223,7 @@ impl LocalHost {
         // Everything that can be refused is refused before anything changes.
         resolve_program(&run.command, &request.environment, Some(&request.directory))?;
         let identity = resolve_identity(run.user.as_deref(), run.group.as_deref())?;
+        crate::limits::check_limits(&files.folder, &run.limits)?;
         let io_kind = |e: io::Error| HostErrorKind::Io(format!("`{}`: {e}", files.folder.display()));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.folder).map_err(io_kind)?;
         let _starter = take_starter(&files.starter()).map_err(io_kind)?;
@@ -257,6 +258,7 @@ impl LocalHost {
             LaunchReply::Refused { kind, text } => Err(match kind.as_str() {
                 "not_found" => HostErrorKind::NotFound(text),
                 "permission" => HostErrorKind::Permission(text),
+                "limit" => HostErrorKind::Limit(text),
                 _ => HostErrorKind::Io(text),
             }),
             // Only a supervisor that a killed daemon was still launching can come in between.

@@ -50,6 +50,16 @@ impl AppFiles {
         self.folder.join("log")
     }
 
+    /// How its last runs ended unexpectedly, for people.
+    pub(crate) fn crash(&self) -> PathBuf {
+        self.folder.join("crash")
+    }
+
+    /// The same, for programs.
+    pub(crate) fn crash_json(&self) -> PathBuf {
+        self.folder.join("crash.json")
+    }
+
     /// Locked by the supervisor for its whole life.
     pub(crate) fn lock(&self) -> PathBuf {
         self.folder.join("lock")
@@ -113,6 +123,9 @@ pub(crate) struct StatusRecord {
     pub(crate) in_a_row: u32,
     /// How the program ended the last time.
     pub(crate) last_exit: Option<String>,
+    /// The cgroups that hold the app's processes.
+    #[serde(default)]
+    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 /// Where a supervised app is in its life.
@@ -160,11 +173,17 @@ impl StatusRecord {
 pub(crate) struct RecordError {
     pub(crate) path: String,
     pub(crate) reason: String,
+    newer: bool,
 }
 
 impl RecordError {
     fn new(path: &Path, reason: impl Into<String>) -> Self {
-        Self { path: path.display().to_string(), reason: reason.into() }
+        Self { path: path.display().to_string(), reason: reason.into(), newer: false }
+    }
+
+    /// The file is of a newer program, and not to be written by this one.
+    pub(crate) fn is_newer(&self) -> bool {
+        self.newer
     }
 }
 
@@ -189,16 +208,22 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>,
     let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
     if head.format > FORMAT {
         let reason = format!("has format {}, and this program knows formats up to {FORMAT}", head.format);
-        return Err(RecordError::new(path, reason));
+        return Err(RecordError { newer: true, ..RecordError::new(path, reason) });
     }
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 /// Replaces one of the files: a reader sees the old one or the new one, also after a power failure.
 pub(crate) fn write_record<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
-    let failed = |e: io::Error| RecordError::new(path, format!("cannot be written: {e}"));
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| failed(e.into()))?;
+    let failed = |e: serde_json::Error| RecordError::new(path, format!("cannot be written: {e}"));
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(failed)?;
     bytes.push(b'\n');
+    write_file(path, &bytes)
+}
+
+/// The same for a file that is no record.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+    let failed = |e: io::Error| RecordError::new(path, format!("cannot be written: {e}"));
     // Two writers never meet: the supervisor's lock or the starter's lock is held. The name is the same each
     // time, so that a writer killed half way leaves one file, which the next one overwrites.
     let mut name = path.as_os_str().to_owned();
@@ -211,7 +236,7 @@ pub(crate) fn write_record<T: Serialize>(path: &Path, value: &T) -> Result<(), R
         .mode(0o600)
         .open(&scratch)
         .map_err(failed)?;
-    file.write_all(&bytes).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
     file.sync_data().map_err(failed)?;
     std::fs::rename(&scratch, path).map_err(failed)
 }

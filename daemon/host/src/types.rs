@@ -177,6 +177,9 @@ pub enum HostErrorKind {
     /// Not allowed.
     #[error("permission denied: {0}")]
     Permission(String),
+    /// A limit of the spec cannot be enforced here.
+    #[error("{0}")]
+    Limit(String),
     /// Anything else the system said.
     #[error("{0}")]
     Io(String),

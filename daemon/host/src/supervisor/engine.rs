@@ -8,30 +8,33 @@ use super::LaunchReply;
 use super::LaunchRequest;
 use super::Reporter;
 use super::asked_to_end;
+use super::crash;
+use super::crash::Crash;
 use super::control::Control;
 use super::output::AppLog;
-use super::output::Lines;
 use super::output::ROTATE_AT;
-use super::output::render_time;
 use super::policy::Outcome;
 use super::policy::Verdict;
 use super::policy::is_stable;
 use super::policy::verdict;
+use super::streams::Streams;
+use super::wait::Waited;
+use super::wait::wait_for_any;
+use crate::cgroup::Groups;
+use crate::cgroup::Usage;
+use crate::cgroup::plan_here;
 use crate::command::Program;
-use crate::command::set_nonblocking;
 use crate::process::ProcessEntry;
 use crate::process::descendants;
 use crate::process::observe_boot_id;
 use crate::process::observe_process;
 use crate::process::observe_processes;
-use crate::program::kind_of;
 use crate::record::AppFiles;
 use crate::record::FORMAT;
 use crate::record::State;
 use crate::record::StatusRecord;
 use crate::record::write_record;
 use crate::types::HostErrorKind;
-use nix::errno::Errno;
 use nix::poll::PollFd;
 use nix::poll::PollFlags;
 use nix::poll::PollTimeout;
@@ -48,23 +51,10 @@ use std::time::Instant;
 use std::time::SystemTime;
 use zed_spec::Restart;
 
-/// An unfinished line is written after this much silence, so that a prompt or a hang can be seen.
-const PARTIAL_AFTER: Duration = Duration::from_secs(1);
 /// Between the first two rounds of KILL, for what forks while it is killed; doubles each time ...
 const FIRST_ROUND: Duration = Duration::from_millis(5);
 /// ... up to this, for what hangs in the kernel.
 const LAST_ROUND: Duration = Duration::from_secs(1);
-/// Reads of one stream in one turn of the loop, so that no stream starves a stop.
-const READS_A_TURN: usize = 16;
-
-/// A stream of the running program.
-struct Stream {
-    pipe: PipeReader,
-    lines: Lines,
-    last: Instant,
-    closed: bool,
-}
-
 /// Where the app is.
 enum Phase {
     /// The program runs.
@@ -77,6 +67,14 @@ enum Phase {
     Over,
 }
 
+/// The end of a run.
+struct Ended {
+    outcome: Outcome,
+    core_dumped: bool,
+    lasted: Duration,
+    at: String,
+}
+
 /// One supervised app.
 pub(crate) struct Engine {
     files: AppFiles,
@@ -87,10 +85,13 @@ pub(crate) struct Engine {
     control: Control,
     log: AppLog,
     status: StatusRecord,
-    streams: Vec<Stream>,
+    streams: Streams,
+    groups: Groups,
     phase: Phase,
-    /// How the program ended, once it has, and whether the run was stable.
-    ended: Option<(Outcome, bool)>,
+    /// How the program ended, once it has.
+    ended: Option<Ended>,
+    /// The number of the first line of the log that belongs to this run.
+    first_line: u64,
     /// Set when the app is to end for good, whatever its restart policy says.
     goal: Option<State>,
 }
@@ -124,6 +125,7 @@ impl Engine {
             restarts: 0,
             in_a_row: 0,
             last_exit: None,
+            cgroups: Vec::new(),
         };
         write_record(&files.status(), &status).map_err(|e| e.to_string())?;
         Ok(Self {
@@ -135,9 +137,11 @@ impl Engine {
             control,
             log,
             status,
-            streams: Vec::new(),
+            streams: Streams::default(),
+            groups: Groups::default(),
             phase: Phase::Over,
             ended: None,
+            first_line: 0,
             goal: None,
         })
     }
@@ -151,6 +155,7 @@ impl Engine {
             }
             Err(kind) => {
                 self.log.note(&format!("not started: {kind}"));
+                self.remove_groups();
                 self.finish(State::Failed(format!("not started: {kind}")));
                 reporter.report(&LaunchReply::refused(&kind));
             }
@@ -163,7 +168,7 @@ impl Engine {
 
     fn turn(&mut self) {
         self.poll();
-        self.read_streams(READS_A_TURN);
+        self.streams.read(&mut self.log);
         let status = &self.status;
         for grace in self.control.serve(|| serde_json::to_string(status).unwrap_or_default()) {
             self.begin_stop(State::Stopped, grace);
@@ -207,12 +212,10 @@ impl Engine {
             // Without SIGCHLD for them, the end of stray processes has to be looked for.
             wait = wait.min(FIRST_ROUND);
         }
-        for stream in self.streams.iter().filter(|stream| stream.lines.has_partial()) {
-            wait = wait.min((stream.last + PARTIAL_AFTER).saturating_duration_since(now));
-        }
+        wait = self.streams.wait(now).map_or(wait, |partial| wait.min(partial));
         let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.control.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.streams.iter().map(|s| PollFd::new(s.pipe.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.streams.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let millis = u16::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         // An interruption or a passing lack of memory: the loop looks at everything in any case.
         let _ = nix::poll::poll(&mut fds, PollTimeout::from(millis));
@@ -222,23 +225,25 @@ impl Engine {
 
     fn start_program(&mut self) -> Result<u32, HostErrorKind> {
         let failed = |e: io::Error| HostErrorKind::Io(e.to_string());
-        let (out_reader, out_writer) = io::pipe().map_err(failed)?;
-        let (err_reader, err_writer) = io::pipe().map_err(failed)?;
-        set_nonblocking(&out_reader).map_err(failed)?;
-        set_nonblocking(&err_reader).map_err(failed)?;
+        let (streams, stdout, stderr) = Streams::open().map_err(failed)?;
+        let limits = &self.request.run.limits;
+        // New ones for each run, so that what they count is of this run.
+        self.groups = Groups::create(&plan_here(&self.files.folder, limits)?)?;
+        self.status.cgroups = self.groups.paths().to_vec();
         let program = Program {
             path: &self.program,
             argv: &self.request.run.command,
             environment: &self.request.environment,
             directory: &self.request.directory,
             identity: self.request.identity.as_ref(),
+            entrances: &self.groups.entrances().map_err(failed)?,
+            nofile: limits.nofile,
         };
-        let pid = program.spawn(out_writer, err_writer).map_err(|e| kind_of(&e, &self.program))?;
-        let now = Instant::now();
-        let stream = |pipe, source| Stream { pipe, lines: Lines::new(source), last: now, closed: false };
-        self.streams = vec![stream(out_reader, "out"), stream(err_reader, "err")];
+        self.first_line = self.log.next_number();
+        let pid = program.spawn(stdout, stderr)?;
+        self.streams = streams;
         self.ended = None;
-        self.phase = Phase::Running { since: now };
+        self.phase = Phase::Running { since: Instant::now() };
         self.status.state = State::Running;
         self.status.pid = Some(pid);
         // It is not reaped yet, so there is an entry even when it has ended already.
@@ -255,7 +260,8 @@ impl Engine {
             let outcome = Outcome::NotStarted(kind.to_string());
             self.log.note(&outcome.text());
             self.status.last_exit = Some(outcome.text());
-            self.ended = Some((outcome, false));
+            self.ended =
+                Some(Ended { outcome, core_dumped: false, lasted: Duration::ZERO, at: crash::now() });
             self.settle();
             return;
         }
@@ -266,9 +272,11 @@ impl Engine {
     fn reap(&mut self) -> bool {
         loop {
             match wait_for_any() {
-                Waited::Ended(pid, outcome) if self.status.pid == Some(pid) => self.program_ended(outcome),
+                Waited::Ended { pid, outcome, core_dumped } if self.status.pid == Some(pid) => {
+                    self.program_ended(outcome, core_dumped);
+                }
                 // Something that the app left behind.
-                Waited::Ended(..) => {}
+                Waited::Ended { .. } => {}
                 Waited::AllRun => return false,
                 Waited::NoChildren => break,
             }
@@ -278,34 +286,40 @@ impl Engine {
         crate::supervisor::IS_REAPER || self.members().is_empty()
     }
 
-    fn program_ended(&mut self, outcome: Outcome) {
+    fn program_ended(&mut self, outcome: Outcome, core_dumped: bool) {
         let lasted = match self.phase {
             Phase::Running { since } => since.elapsed(),
             Phase::Sweeping { .. } | Phase::Waiting { .. } | Phase::Over => Duration::ZERO,
         };
-        let stable = is_stable(&self.request.run.restart, lasted);
+        let kills = self.groups.usage().oom_kills.unwrap_or(0);
+        let outcome = outcome.with_oom_kills(kills, self.request.run.limits.memory);
         self.log.note(&format!("pid {} ended: {}", self.status.pid.unwrap_or(0), outcome.text()));
         self.status.pid = None;
         self.status.pid_start = None;
         self.status.last_exit = Some(outcome.text());
-        self.ended = Some((outcome, stable));
+        self.ended = Some(Ended { outcome, core_dumped, lasted, at: crash::now() });
     }
 
     /// Nothing of the last run is left: decides what follows.
     fn settle(&mut self) {
-        self.drain_streams();
+        self.streams.drain(&mut self.log);
+        let usage = self.groups.usage();
+        self.remove_groups();
         if let Some(goal) = self.goal.take() {
             self.finish(goal);
             return;
         }
-        let Some((outcome, stable)) = self.ended.take() else {
+        let Some(ended) = self.ended.take() else {
             self.finish(State::Failed("its end was not seen".to_owned()));
             return;
         };
-        if stable {
+        let restart = &self.request.run.restart;
+        if is_stable(restart, ended.lasted) {
             self.status.in_a_row = 0;
         }
-        match verdict(&self.request.run.restart, &outcome, self.status.in_a_row) {
+        let verdict = verdict(restart, &ended.outcome, self.status.in_a_row);
+        self.keep_post_mortem(&ended, usage, &verdict);
+        match verdict {
             Verdict::Over(state) => self.finish(state),
             Verdict::Pause(pause) => {
                 self.log.note(&format!("restart in {pause:?}"));
@@ -314,6 +328,48 @@ impl Engine {
                 self.save();
             }
         }
+    }
+
+    /// Keeps what is known of a run that ended unexpectedly.
+    fn keep_post_mortem(&mut self, ended: &Ended, usage: Usage, verdict: &Verdict) {
+        let follows = match verdict {
+            Verdict::Over(State::Failed(how)) => format!("failed for good: {how}"),
+            Verdict::Over(_) => return,
+            Verdict::Pause(pause) => format!("restart in {pause:?}"),
+        };
+        let run = &self.request.run;
+        let mut crash = Crash {
+            at: ended.at.clone(),
+            app: run.instance().to_string(),
+            version: run.version.clone(),
+            run_hash: run.run_hash.clone(),
+            ran_for_ms: u64::try_from(ended.lasted.as_millis()).unwrap_or(u64::MAX),
+            ended: String::new(),
+            exit_code: None,
+            signal: None,
+            core_dumped: ended.core_dumped,
+            oom: usage.oom_kills.unwrap_or(0) > 0,
+            limits: run.limits.clone(),
+            usage,
+            restarts: self.status.restarts,
+            in_a_row: self.status.in_a_row,
+            follows,
+            output: Vec::new(),
+        };
+        crash.set_outcome(&ended.outcome);
+        crash.take_output(&self.files, self.first_line);
+        if let Err(error) = crash::keep(&self.files, crash) {
+            // The app goes on; the log says why there is no post-mortem.
+            self.log.note(&format!("no post-mortem: {error}"));
+        }
+    }
+
+    fn remove_groups(&mut self) {
+        if let Err(error) = self.groups.remove() {
+            self.log.note(&format!("its cgroup cannot be removed: {error}"));
+        }
+        self.status.cgroups.clear();
+        self.groups = Groups::default();
     }
 
     fn finish(&mut self, state: State) {
@@ -358,6 +414,10 @@ impl Engine {
     }
 
     fn signal_members(&self, signal: Signal) {
+        if signal == Signal::SIGKILL {
+            // Also what is no child of ours: a container's processes may have another parent.
+            self.groups.kill();
+        }
         if let Some(pid) = self.status.pid {
             // The program is not reaped yet, so its number still names its group.
             let _ = nix::sys::signal::killpg(Pid::from_raw(pid.cast_signed()), signal);
@@ -371,82 +431,11 @@ impl Engine {
         }
     }
 
-    /// Reads what the streams have, at most so many pieces of each.
-    fn read_streams(&mut self, pieces: usize) {
-        let mut chunk = [0u8; 64 * 1024];
-        let now = Instant::now();
-        let mut time = None;
-        for stream in &mut self.streams {
-            for _ in 0..pieces {
-                match stream.pipe.read(&mut chunk) {
-                    Ok(0) => {
-                        stream.closed = true;
-                        break;
-                    }
-                    Ok(count) => {
-                        let time = time.get_or_insert_with(|| render_time(SystemTime::now()));
-                        stream.lines.feed(time, &chunk[..count], &mut self.log);
-                        stream.last = now;
-                        self.log.flush();
-                    }
-                    Err(_) => break,
-                }
-            }
-            if stream.closed || now >= stream.last + PARTIAL_AFTER {
-                stream.lines.finish(&render_time(SystemTime::now()), !stream.closed, &mut self.log);
-            }
-        }
-        self.log.flush();
-        self.streams.retain(|stream| !stream.closed);
-    }
-
-    /// Everything that is left in the pipes: nobody writes to them any more.
-    fn drain_streams(&mut self) {
-        self.read_streams(usize::MAX);
-        let time = render_time(SystemTime::now());
-        for stream in &mut self.streams {
-            stream.lines.finish(&time, false, &mut self.log);
-        }
-        self.log.flush();
-        self.streams.clear();
-    }
-
     fn save(&mut self) {
         if let Err(error) = write_record(&self.files.status(), &self.status) {
             // The app goes on; what is shown of it is old, and the log says why.
             self.log.note(&error.to_string());
         }
-    }
-}
-
-/// What `waitpid` says.
-enum Waited {
-    Ended(u32, Outcome),
-    AllRun,
-    NoChildren,
-}
-
-/// Reaps one child, without waiting. Not nix's: that one loses the end of a process by a real-time signal.
-fn wait_for_any() -> Waited {
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is valid for writing for the whole call.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-        if pid == 0 {
-            return Waited::AllRun;
-        }
-        if pid < 0 {
-            match Errno::last() {
-                Errno::EINTR => continue,
-                _ => return Waited::NoChildren,
-            }
-        }
-        let outcome = if libc::WIFEXITED(status) {
-            Outcome::Exit(libc::WEXITSTATUS(status))
-        } else {
-            Outcome::Signal(libc::WTERMSIG(status))
-        };
-        return Waited::Ended(pid.cast_unsigned(), outcome);
     }
 }
 

@@ -7,9 +7,12 @@
 //! from its standard input, and becomes it.
 
 mod control;
+mod crash;
 mod engine;
 pub(crate) mod output;
 mod policy;
+mod streams;
+mod wait;
 
 pub(crate) use control::connect;
 
@@ -86,7 +89,7 @@ pub(crate) enum LaunchReply {
     Superseded,
     /// It could not be started, and does not run.
     Refused {
-        /// `not_found`, `permission` or `io`.
+        /// `not_found`, `permission`, `limit` or `io`.
         kind: String,
         /// Why.
         text: String,
@@ -99,12 +102,14 @@ impl LaunchReply {
         let word = match kind {
             HostErrorKind::NotFound(_) => "not_found",
             HostErrorKind::Permission(_) => "permission",
+            HostErrorKind::Limit(_) => "limit",
             HostErrorKind::Busy | HostErrorKind::Deadline(_) | HostErrorKind::Io(_) => "io",
         };
         let text = match kind {
-            HostErrorKind::NotFound(text) | HostErrorKind::Permission(text) | HostErrorKind::Io(text) => {
-                text.clone()
-            }
+            HostErrorKind::NotFound(text)
+            | HostErrorKind::Permission(text)
+            | HostErrorKind::Limit(text)
+            | HostErrorKind::Io(text) => text.clone(),
             HostErrorKind::Busy | HostErrorKind::Deadline(_) => kind.to_string(),
         };
         LaunchReply::Refused { kind: word.to_owned(), text }
@@ -187,6 +192,8 @@ fn become_program() -> io::Result<ExitCode> {
         environment: &request.environment,
         directory: &request.directory,
         identity: Some(&request.identity),
+        entrances: &[],
+        nofile: None,
     };
     let error = program.exec();
     let kind = kind_of(&error, &request.program);

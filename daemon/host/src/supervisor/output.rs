@@ -2,12 +2,18 @@
 //!
 //! A line is `TIME SOURCE TEXT`: the time in RFC 3339 with milliseconds, UTC; the source `out` (stdout), `err`
 //! (stderr) or `zed` (the supervisor); the text as the app wrote it, only that NUL is written `\0`. Nothing of the
-//! output is dropped, except when the file cannot be written; then a `zed` line says how much.
+//! output is dropped, except when the file cannot be written; then a `zed` line says which lines are missing.
+//!
+//! Every line has a number, one more than the line before it, over restarts, rotations and supervisors. The number
+//! is not in each line: a file begins with a line that says its own number, and the rest is counted ([`numbers`]).
+
+pub(crate) mod numbers;
 
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -68,15 +74,43 @@ pub(crate) struct AppLog {
     size: u64,
     rotate_at: u64,
     buffer: Vec<u8>,
-    /// Bytes that could not be written.
-    lost: u64,
+    /// Lines in the buffer.
+    buffered: u64,
+    /// The number of the next line.
+    next: u64,
+    /// The file does not say yet which number its next line has.
+    mark_due: bool,
+    /// The end of the file is not the end of a line.
+    torn: bool,
+    /// The number of the first line that could not be written, and why.
+    lost: Option<(u64, String)>,
 }
 
 impl AppLog {
     pub(crate) fn open(path: PathBuf, rotate_at: u64) -> io::Result<Self> {
+        let mut end = numbers::end_of(&path)?;
+        if end.size == 0 {
+            // A supervisor that was killed while it rotated.
+            end.next = numbers::end_of(&old_log(&path, 1))?.next;
+        }
         let file = open(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path, file, size, rotate_at, buffer: Vec::new(), lost: 0 })
+        Ok(Self {
+            path,
+            file,
+            size: end.size,
+            rotate_at,
+            buffer: Vec::new(),
+            buffered: 0,
+            next: end.next,
+            mark_due: !end.marked || end.size == 0,
+            torn: end.torn,
+            lost: None,
+        })
+    }
+
+    /// The number that the next line gets, or a higher one.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
     }
 
     /// Adds a line; [`Self::flush`] writes it.
@@ -99,6 +133,8 @@ impl AppLog {
             self.buffer.extend_from_slice(CONTINUES);
         }
         self.buffer.push(b'\n');
+        self.buffered += 1;
+        self.next += 1;
     }
 
     /// Writes a line of the supervisor's own.
@@ -114,42 +150,110 @@ impl AppLog {
         if self.buffer.is_empty() {
             return;
         }
-        if self.lost > 0 {
-            let text = format!("{} bytes of output were lost: the log could not be written", self.lost);
-            let line = format!("{} zed {text}\n", render_time(SystemTime::now()));
-            if self.file.write_all(line.as_bytes()).is_ok() {
-                self.size += line.len() as u64;
-                self.lost = 0;
-            }
+        self.look_at_file();
+        let buffer = std::mem::take(&mut self.buffer);
+        let lines = std::mem::take(&mut self.buffered);
+        let first = self.next - lines;
+        let due = self.mark_due || self.lost.is_some() || self.torn;
+        let marked = if due { self.write_mark(first) } else { Ok(()) };
+        // The mark may have taken a number.
+        let first = self.next - lines;
+        let written = marked.map_err(|e| (0, e)).and_then(|()| self.write(&buffer));
+        if let Err((whole, error)) = written {
+            let from = self.lost.take().map_or(first + whole, |(from, _)| from);
+            self.lost = Some((from, error.to_string()));
         }
-        match self.file.write_all(&self.buffer) {
-            Ok(()) => self.size += self.buffer.len() as u64,
-            Err(_) => self.lost += self.buffer.len() as u64,
-        }
+        self.buffer = buffer;
         self.buffer.clear();
         if self.size >= self.rotate_at {
             self.rotate();
         }
     }
 
-    fn rotate(&mut self) {
-        let numbered = |number: u32| {
-            let mut name = self.path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        for number in (1..KEEP).rev() {
-            // Not there yet, the first times.
-            let _ = std::fs::rename(numbered(number), numbered(number + 1));
-        }
-        // Should the rename or the open fail, the old file is written on and the next flush tries again.
-        if std::fs::rename(&self.path, numbered(1)).is_ok()
+    /// Somebody may have cut the file or removed it.
+    fn look_at_file(&mut self) {
+        let Ok(meta) = self.file.metadata() else { return };
+        if meta.nlink() == 0
+            && meta.is_file()
             && let Ok(file) = open(&self.path)
         {
             self.file = file;
             self.size = 0;
+            (self.mark_due, self.torn) = (true, false);
+        } else if meta.is_file() && meta.len() < self.size {
+            self.size = meta.len();
+            self.mark_due = true;
+            // Nobody knows where it was cut; an empty line more does no harm.
+            self.torn = self.size > 0;
         }
     }
+
+    /// Writes the line that says its own number, `first`, and what was lost before it.
+    fn write_mark(&mut self, first: u64) -> io::Result<()> {
+        let mut text = format!("{} zed {}{first}", render_time(SystemTime::now()), numbers::MARK);
+        if let Some((from, why)) = &self.lost {
+            let to = first - 1;
+            text.push_str(&format!("; lines {from} to {to} were lost, the log could not be written: {why}"));
+        }
+        let before = if self.torn { "\n" } else { "" };
+        self.write(format!("{before}{text}\n").as_bytes()).map_err(|(_, error)| error)?;
+        (self.mark_due, self.torn, self.lost) = (false, false, None);
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Writes whole lines. Of what cannot be written no half line stays; the error comes with the number of lines
+    /// that are there.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), (u64, io::Error)> {
+        let mut done = 0;
+        let error = loop {
+            if done == bytes.len() {
+                self.size += bytes.len() as u64;
+                return Ok(());
+            }
+            match self.file.write(&bytes[done..]) {
+                Ok(0) => break io::Error::from(io::ErrorKind::WriteZero),
+                Ok(count) => done += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break e,
+            }
+        };
+        let whole = bytes[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = bytes[..whole].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let kept = self.size + whole as u64;
+        if done > whole && self.file.set_len(kept).is_err() {
+            self.torn = true;
+            self.size += done as u64;
+        } else {
+            self.size = kept;
+        }
+        Err((lines, error))
+    }
+
+    fn rotate(&mut self) {
+        for number in (1..KEEP).rev() {
+            // Not there yet, the first times.
+            let _ = std::fs::rename(old_log(&self.path, number), old_log(&self.path, number + 1));
+        }
+        // Should the rename or the open fail, the old file is written on and the next flush tries again.
+        if std::fs::rename(&self.path, old_log(&self.path, 1)).is_ok()
+            && let Ok(file) = open(&self.path)
+        {
+            self.file = file;
+            self.size = 0;
+            self.torn = false;
+            self.mark_due = true;
+            // Should it fail, the next flush tries again.
+            let _ = self.write_mark(self.next);
+        }
+    }
+}
+
+/// `log.1` of `log`.
+pub(crate) fn old_log(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
 }
 
 /// Cuts one stream of an app into lines.

@@ -4,6 +4,7 @@ use crate::record::State;
 use std::time::Duration;
 use zed_spec::Backoff;
 use zed_spec::Restart;
+use zed_spec::render_size;
 
 /// A run of this many first pauses is stable, and the count of restarts in a row begins again ...
 const STABLE_PAUSES: u32 = 10;
@@ -11,20 +12,51 @@ const STABLE_PAUSES: u32 = 10;
 const STABLE_AT_LEAST: Duration = Duration::from_secs(1);
 /// ... and any of this length.
 const STABLE_AT_MOST: Duration = Duration::from_secs(60);
+
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Exit(i32),
     Signal(i32),
+    /// Memory was used up, and the kernel killed it, or something of it, for that: then with its exit code.
+    OutOfMemory {
+        exit: Option<i32>,
+        kills: u64,
+        limit: Option<u64>,
+    },
     NotStarted(String),
 }
 
+/// What a shell or a container runtime exits with when its child was killed by KILL.
+const EXIT_OF_KILLED: i32 = 128 + libc::SIGKILL;
+
 impl Outcome {
+    /// The same, with what the cgroups know: so many processes were killed because memory was used up.
+    pub(super) fn with_oom_kills(self, kills: u64, limit: Option<u64>) -> Self {
+        match self {
+            Outcome::Signal(libc::SIGKILL) if kills > 0 => Outcome::OutOfMemory { exit: None, kills, limit },
+            Outcome::Exit(code) if kills > 0 && code != 0 => {
+                Outcome::OutOfMemory { exit: Some(code), kills, limit }
+            }
+            other => other,
+        }
+    }
+
     /// For people and for the record.
     pub(super) fn text(&self) -> String {
         match self {
             Outcome::Exit(code) => format!("exit {code}"),
             Outcome::Signal(number) => format!("signal {number}"),
+            Outcome::OutOfMemory { exit, kills, limit } => {
+                let limit = match limit {
+                    Some(bytes) => format!("limit {}", render_size(*bytes)),
+                    None => "no limit of its own: the host's memory was used up".to_owned(),
+                };
+                match exit {
+                    None | Some(EXIT_OF_KILLED) => format!("oom killed ({limit})"),
+                    Some(code) => format!("exit {code}, {kills} of its processes oom killed ({limit})"),
+                }
+            }
             Outcome::NotStarted(why) => format!("not started: {why}"),
         }
     }
@@ -112,6 +144,19 @@ mod tests {
         for (restart, outcome, in_a_row, expect) in cases {
             assert_eq!(verdict(&restart, &outcome, in_a_row), expect, "{restart:?} {outcome:?} {in_a_row}");
         }
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_told_from_others() {
+        let oom = |outcome: Outcome, kills| outcome.with_oom_kills(kills, Some(64 << 20)).text();
+        assert_eq!(oom(Outcome::Signal(9), 0), "signal 9");
+        assert_eq!(oom(Outcome::Signal(9), 1), "oom killed (limit 64M)");
+        assert_eq!(oom(Outcome::Exit(137), 1), "oom killed (limit 64M)");
+        assert_eq!(oom(Outcome::Exit(1), 2), "exit 1, 2 of its processes oom killed (limit 64M)");
+        assert_eq!(oom(Outcome::Exit(0), 1), "exit 0");
+        assert_eq!(oom(Outcome::Signal(11), 1), "signal 11");
+        let without = Outcome::Signal(9).with_oom_kills(1, None).text();
+        assert_eq!(without, "oom killed (no limit of its own: the host's memory was used up)");
     }
 
     #[test]

@@ -498,7 +498,6 @@ fn enter(entrance: RawFd) -> io::Result<()> {
 /// Between fork and exec: allocates nothing.
 fn limit_descriptors(most: u64) -> io::Result<()> {
     use nix::sys::resource::Resource;
-    #[expect(clippy::unnecessary_fallible_conversions, clippy::useless_conversion, reason = "rlim_t differs by system")]
     let most = libc::rlim_t::try_from(most).unwrap_or(libc::RLIM_INFINITY);
     Ok(nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }

@@ -33,14 +33,15 @@ fn check_nofile(most: u64) -> Result<(), Unenforceable> {
         reason,
         remedy: remedy.to_owned(),
     };
-    let ceiling = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    let ceiling =
+        std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     if let Some(ceiling) = ceiling.filter(|ceiling: &u64| most > *ceiling) {
         return Err(refused(format!("the kernel allows {ceiling}"), "raise fs.nr_open with sysctl"));
     }
     let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     if let Ok((_, hard)) = hard
         && !nix::unistd::geteuid().is_root()
-        && most > u64::from(hard)
+        && i128::from(most) > i128::from(hard)
     {
         return Err(refused(format!("zedd itself may have {hard}"), "run zedd as root, or raise its limit"));
     }
@@ -57,7 +58,10 @@ pub fn observe_limits(state_dir: &Path) -> BTreeSet<&'static str> {
         ("pids", Limits { pids: Some(100), ..Limits::default() }),
         ("nofile", Limits { nofile: Some(64), ..Limits::default() }),
     ];
-    one.into_iter().filter(|(_, limits)| check_limits(&folder, limits).is_ok()).map(|(name, _)| name).collect()
+    one.into_iter()
+        .filter(|(_, limits)| check_limits(&folder, limits).is_ok())
+        .map(|(name, _)| name)
+        .collect()
 }
 
 #[cfg(test)]
@@ -69,7 +73,10 @@ mod tests {
         let limits = Limits { nofile: Some(u64::MAX), ..Limits::default() };
         match check_limits(Path::new("/nowhere/apps/api"), &limits) {
             Err(HostErrorKind::Limit(text)) => {
-                assert!(text.starts_with("the limit nofile 18446744073709551615 cannot be enforced"), "{text}");
+                assert!(
+                    text.starts_with("the limit nofile 18446744073709551615 cannot be enforced"),
+                    "{text}"
+                );
             }
             other => panic!("{other:?}"),
         }

@@ -244,7 +244,10 @@ fn a_loop_of_crashes_keeps_its_first_and_its_last() {
     assert_eq!(crashes[0]["signal"], "SIGSEGV");
     assert_eq!(crashes[0]["follows"], "failed for good: signal 11, gave up after 7 restarts in a row");
     assert_eq!((&crashes[4]["restarts"], &crashes[0]["restarts"]), (&0.into(), &7.into()));
-    assert!(crashes[4]["follows"].as_str().is_some_and(|text| text.starts_with("restart in ")), "{crashes:?}");
+    assert!(
+        crashes[4]["follows"].as_str().is_some_and(|text| text.starts_with("restart in ")),
+        "{crashes:?}"
+    );
     // The numbers of the lines go on from run to run.
     let number = |crash: &serde_json::Value| crash["output"][0]["number"].as_u64().expect("a number");
     assert!(number(&crashes[0]) > number(&crashes[1]) && number(&crashes[3]) > number(&crashes[4]));

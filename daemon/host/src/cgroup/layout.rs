@@ -60,7 +60,7 @@ impl Layout {
 }
 
 /// The path in the first line `ID:CONTROLLERS:PATH` that is meant.
-fn membership<'a>(cgroup: &'a str, is_meant: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
+fn membership(cgroup: &str, is_meant: impl Fn(&str, &str) -> bool) -> Option<&str> {
     cgroup.lines().find_map(|line| {
         let (id, rest) = line.split_once(':')?;
         let (list, path) = rest.split_once(':')?;
@@ -142,7 +142,10 @@ mod tests {
     fn a_hybrid_host_is_read() {
         let layout = Layout::parse(recorded::HYBRID_MOUNTS, recorded::HYBRID_OWN);
         let at = |name: &str, own: &str| {
-            (name.to_owned(), hierarchy(&format!("/sys/fs/cgroup/{name}"), &format!("/sys/fs/cgroup/{name}{own}")))
+            (
+                name.to_owned(),
+                hierarchy(&format!("/sys/fs/cgroup/{name}"), &format!("/sys/fs/cgroup/{name}{own}")),
+            )
         };
         let expect = BTreeMap::from([at("memory", "/tasks/e03d"), at("cpu", ""), at("pids", "")]);
         assert_eq!(layout.v1, expect);
@@ -175,7 +178,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_passed_over() {
-        for (mounts, own) in [("", ""), ("a b c", "x"), ("1 2 0:3 / /m rw - cgroup2 cgroup2 rw", "0::/../../x")] {
+        for (mounts, own) in
+            [("", ""), ("a b c", "x"), ("1 2 0:3 / /m rw - cgroup2 cgroup2 rw", "0::/../../x")]
+        {
             assert_eq!(Layout::parse(mounts, own), Layout::default(), "{mounts:?} {own:?}");
         }
     }

@@ -20,7 +20,9 @@ const LEAF: &str = "run";
 
 /// Why a limit of a spec cannot be kept on this host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the limit {limit} cannot be enforced on this host: {reason}; {remedy}, or take the limit out of the spec")]
+#[error(
+    "the limit {limit} cannot be enforced on this host: {reason}; {remedy}, or take the limit out of the spec"
+)]
 pub(crate) struct Unenforceable {
     /// `memory 64M`.
     pub(crate) limit: String,
@@ -221,11 +223,8 @@ impl Plan {
         folders.extend(path.parent().filter(|folder| *folder != base).map(Path::to_owned));
         // For a container runtime, which makes its own cgroup below.
         folders.push(path.clone());
-        let enable = |folder| Enable {
-            folder,
-            word: format!("+{}", wanted.controller),
-            limit: wanted.limit.clone(),
-        };
+        let enable =
+            |folder| Enable { folder, word: format!("+{}", wanted.controller), limit: wanted.limit.clone() };
         self.enable.extend(folders.into_iter().map(enable));
         let group = self.group(path.clone(), path.join(LEAF));
         if let Some(limit) = &wanted.limit {

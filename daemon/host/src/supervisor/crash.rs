@@ -117,7 +117,9 @@ impl Crash {
     pub(super) fn set_outcome(&mut self, outcome: &Outcome) {
         self.ended = outcome.text();
         match outcome {
-            Outcome::Exit(code) | Outcome::OutOfMemory { exit: Some(code), .. } => self.exit_code = Some(*code),
+            Outcome::Exit(code) | Outcome::OutOfMemory { exit: Some(code), .. } => {
+                self.exit_code = Some(*code)
+            }
             Outcome::Signal(number) => self.signal = Some(signal_name(*number)),
             Outcome::OutOfMemory { exit: None, .. } => self.signal = Some(signal_name(libc::SIGKILL)),
             Outcome::NotStarted(_) => {}

@@ -13,7 +13,8 @@ fn make(layout: &Layout, limits: &Limits, files: &[(&str, &str)]) -> Result<Plan
 
 /// One line a thing to do.
 fn shown(plan: &Plan) -> Vec<String> {
-    let enable = plan.enable.iter().map(|e| format!("{}/cgroup.subtree_control {}", e.folder.display(), e.word));
+    let enable =
+        plan.enable.iter().map(|e| format!("{}/cgroup.subtree_control {}", e.folder.display(), e.word));
     let groups = plan.groups.iter().flat_map(|group| {
         let settings = group.settings.iter().map(|s| {
             let mark = if s.if_present { " ?" } else { "" };
@@ -80,7 +81,10 @@ fn version_2_gets_one_cgroup_beside_the_daemons() {
     assert_eq!(shown(&plan), expect);
     // Without limits nothing is turned on in folders of others.
     let plan = make(&layout, &Limits::default(), &DEBIAN).expect("a plan");
-    let others = plan.enable.iter().filter(|enable| !enable.folder.ends_with("zed-1") && !enable.folder.ends_with("api"));
+    let others = plan
+        .enable
+        .iter()
+        .filter(|enable| !enable.folder.ends_with("zed-1") && !enable.folder.ends_with("api"));
     assert_eq!(others.count(), 0, "{:?}", plan.enable);
     assert!(plan.enable.iter().all(|enable| enable.word != "+cpu" && enable.limit.is_none()));
 }
@@ -105,12 +109,20 @@ fn what_cannot_be_enforced_is_refused_by_name() {
     locked.v1.get_mut("memory").expect("memory").read_only = true;
     let mut busy = DEBIAN.to_vec();
     busy[4] = ("/sys/fs/cgroup/system.slice/cgroup.procs", "12\n");
-    let namespace = [("/sys/fs/cgroup/cgroup.controllers", "memory"), ("/sys/fs/cgroup/cgroup.type", "domain")];
+    let namespace =
+        [("/sys/fs/cgroup/cgroup.controllers", "memory"), ("/sys/fs/cgroup/cgroup.type", "domain")];
     let tiny = Limits { cpus: Some(0.0001), ..Limits::default() };
-    let cases: [(&Layout, Limits, &[(&str, &str)], &str, &str); 6] = [
+    type Case<'a> = (&'a Layout, Limits, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case<'_>; 6] = [
         (&no_pids, all(), &[], "pids 100", "there is no cgroup controller `pids`"),
         (&locked, all(), &[], "memory 64M", "is mounted read-only"),
-        (&unified(recorded::UNIFIED_OWN), all(), &busy, "memory 64M", "`/sys/fs/cgroup/system.slice`, holds processes"),
+        (
+            &unified(recorded::UNIFIED_OWN),
+            all(),
+            &busy,
+            "memory 64M",
+            "`/sys/fs/cgroup/system.slice`, holds processes",
+        ),
         (&unified("0::/\n"), all(), &namespace, "memory 64M", "the uppermost cgroup that it may see"),
         (&Layout::default(), all(), &[], "memory 64M", "there is no cgroup controller `memory`"),
         (&hybrid, tiny, &[], "cpus 0.0001", "in thousandths"),

@@ -257,7 +257,11 @@ fn logs_of_an_earlier_zed_and_torn_ones_are_gone_on_with() {
         log.add(time, "out", b"new", false);
         log.flush();
         let lines = numbered(&folder);
-        assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expect, "{text:?}: {lines:?}");
+        assert_eq!(
+            lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            expect,
+            "{text:?}: {lines:?}"
+        );
         assert_eq!(lines.last().expect("lines").1, "out new");
     }
 }

@@ -1,4 +1,4 @@
-//! zedd: serves the tree, or supervises one app, or works on the store while no daemon runs.
+//! zedd: serves the tree, or supervises one app, or forwards its traffic, or works on the store while no daemon runs.
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -6,10 +6,12 @@ use zedd::args::Args;
 use zedd::args::Command;
 
 fn main() -> ExitCode {
-    // A supervisor is started by zedd itself, and must stay small: nothing of the daemon is set up before it.
+    // Supervisors and fronts are started by zedd itself, and must stay small: nothing of the daemon is set up before.
     let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() == Some("supervise") {
-        return zed_host::supervise_main(&arguments.collect::<Vec<String>>());
+    match arguments.nth(1).as_deref() {
+        Some("supervise") => return zed_host::supervise_main(&arguments.collect::<Vec<String>>()),
+        Some("front") => return zed_front::front_main(&arguments.collect::<Vec<String>>()),
+        _ => {}
     }
     let args = Args::parse();
     let result = match &args.command {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use zed_host::DEFAULT_PATH;
@@ -16,6 +17,7 @@ use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProbeRequest;
 use zed_host::Start;
+use zed_plan::Instance;
 use zed_plan::RunSpec;
 use zed_plan::Step;
 use zed_spec::DatasetPath;
@@ -36,6 +38,8 @@ use zed_store::TakeSnapshot;
 const HOOK_DEADLINE: Duration = Duration::from_secs(300);
 /// Between two rounds of probes while a new version is watched.
 const SOAK_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait for open connections before a look at whether the deploy goes on.
+const DRAIN_PIECE: Duration = Duration::from_millis(500);
 
 /// What surrounds a process of an app.
 struct Surroundings {
@@ -169,7 +173,8 @@ impl Steps {
             | Step::DiscardRelease { .. }
             | Step::SwitchRelease { .. }
             | Step::PruneReleases { .. } => Err(StepError::Missing("unpack artifacts")),
-            Step::Route { .. } | Step::Drain { .. } => Err(StepError::Missing("forward traffic")),
+            Step::Route { route } => Ok(self.host.route(route)?),
+            Step::Drain { instance, port, at_most } => self.drain(instance, *port, *at_most, cancel),
             Step::ForgetApp { instance } => Ok(self.host.forget(instance)?),
             Step::DestroySnapshots { set } => {
                 let set: Vec<SnapshotRef> = set
@@ -286,6 +291,32 @@ impl Steps {
                 return Ok(());
             }
             std::thread::sleep(left.min(SOAK_INTERVAL));
+        }
+    }
+
+    /// Waits until what is open to a process has ended. What is left after the time is cut off with it: that was
+    /// asked for.
+    fn drain(
+        &self,
+        instance: &Instance,
+        port: u16,
+        at_most: Duration,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<(), StepError> {
+        let mut time = at_most;
+        loop {
+            // In pieces, so that a verb which ends the deploy need not wait for all of it.
+            let piece = time.min(DRAIN_PIECE);
+            let drained = self.host.drain(instance, port, piece)?;
+            time -= piece;
+            if drained.left == 0 {
+                return Ok(());
+            }
+            if time.is_zero() || cancel.load(Ordering::Relaxed) {
+                let left = drained.left;
+                tracing::warn!(%instance, port, left, "connections are cut off: its time to drain is over");
+                return Ok(());
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 mod cgroup;
 mod command;
 mod facts;
+pub mod front;
 mod identity;
 mod launch;
 mod leftover;
@@ -17,6 +18,7 @@ mod record;
 mod sim;
 mod supervisor;
 mod tail;
+mod traffic;
 mod types;
 
 pub use command::CommandError;

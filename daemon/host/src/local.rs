@@ -27,6 +27,7 @@ use crate::record::write_record;
 use crate::supervisor::ExecRequest;
 use crate::supervisor::LaunchReply;
 use crate::supervisor::LaunchRequest;
+use crate::types::Drained;
 use crate::types::HookReport;
 use crate::types::HookRequest;
 use crate::types::Host;
@@ -54,6 +55,7 @@ use std::time::SystemTime;
 use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::ProcessStatus;
+use zed_plan::Route;
 
 /// From KILL to the answer that nothing is left: longer only for what hangs in the kernel.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -119,7 +121,12 @@ impl LocalHost {
         self.inner.runner.in_flight()
     }
 
-    fn files(&self, app: &Instance) -> AppFiles {
+    /// What supervisors and fronts are started with.
+    pub(crate) fn program(&self) -> &SupervisorProgram {
+        &self.inner.program
+    }
+
+    pub(crate) fn files(&self, app: &Instance) -> AppFiles {
         AppFiles::new(self.inner.apps.join(app.to_string()))
     }
 
@@ -460,6 +467,14 @@ impl Host for LocalHost {
             ok: finished.ended == Ended::Exit(0),
             output: String::from_utf8_lossy(&finished.output).into_owned(),
         })
+    }
+
+    fn route(&self, route: &Route) -> Result<(), HostError> {
+        self.route_front(route).map_err(|kind| HostError::of("route", &Instance::front(&route.app), kind))
+    }
+
+    fn drain(&self, instance: &Instance, port: u16, at_most: Duration) -> Result<Drained, HostError> {
+        self.drain_port(instance, port, at_most).map_err(|kind| HostError::of("drain", instance, kind))
     }
 
     fn log_path(&self, app: &Instance) -> PathBuf {

@@ -74,6 +74,16 @@ impl AppFiles {
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("sock")
     }
+
+    /// Where a traffic front forwards to.
+    pub(crate) fn route(&self) -> PathBuf {
+        self.folder.join("route.json")
+    }
+
+    /// A traffic front listens here.
+    pub(crate) fn front_socket(&self) -> PathBuf {
+        self.folder.join("front.sock")
+    }
 }
 
 /// `run.json`.

@@ -6,6 +6,7 @@
 
 use crate::probe::PROCESS;
 use crate::probe::name_of;
+use crate::types::Drained;
 use crate::types::HookReport;
 use crate::types::HookRequest;
 use crate::types::Host;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::ProcessStatus;
+use zed_plan::Route;
 use zed_plan::RunSpec;
 use zed_spec::AppName;
 use zed_spec::Restart;
@@ -64,6 +66,8 @@ struct SimApp {
 struct World {
     apps: BTreeMap<Instance, SimApp>,
     probes: BTreeMap<(AppName, String), SimProbe>,
+    routes: BTreeMap<AppName, Route>,
+    open: BTreeMap<Instance, u64>,
     failing_hooks: BTreeSet<(AppName, String)>,
     faults: BTreeMap<u64, Fault>,
     calls: u64,
@@ -119,13 +123,13 @@ impl SimHost {
         self.world.lock().crashed
     }
 
-    /// Mutating calls so far: `start`, `stop`, `forget` and `run_hook`, failed ones included.
+    /// Mutating calls so far: `start`, `stop`, `forget`, `route`, `drain` and `run_hook`, failed ones included.
     pub fn calls(&self) -> u64 {
         self.world.lock().calls
     }
 
-    /// What was done, oldest first: `start hello 1.0.0`, `stop hello`, `forget hello`, `hook hello PROGRAM`. A
-    /// start or stop that found nothing to do is not in it.
+    /// What was done, oldest first: `start hello 1.0.0`, `stop hello`, `forget hello`, `hook hello PROGRAM`,
+    /// `route hello PORT..`, `drain hello PORT`. A start, stop or route that found nothing to do is not in it.
     pub fn history(&self) -> Vec<String> {
         self.world.lock().history.clone()
     }
@@ -145,11 +149,21 @@ impl SimHost {
         self.world.lock().checks.get(instance).copied().unwrap_or(0)
     }
 
-    /// What runs now, with its version.
+    /// What runs now, with its version; fronts are in [`Self::routes`].
     pub fn running(&self) -> BTreeMap<Instance, String> {
         let world = self.world.lock();
-        let up = world.apps.iter().filter(|(_, app)| app.is_up());
+        let up = world.apps.iter().filter(|(name, app)| app.is_up() && !name.is_front());
         up.map(|(name, app)| (name.clone(), app.run.version.clone())).collect()
+    }
+
+    /// Where each front forwards to.
+    pub fn routes(&self) -> BTreeMap<AppName, Route> {
+        self.world.lock().routes.clone()
+    }
+
+    /// So many connections to this instance stay open however long they are drained.
+    pub fn hold_open(&self, instance: &Instance, connections: u64) {
+        self.world.lock().open.insert(instance.clone(), connections);
     }
 
     /// The environment that an app was started with last.
@@ -258,6 +272,49 @@ impl World {
         if !matches!(app.status, ProcessStatus::Completed | ProcessStatus::Failed(_)) {
             app.status = ProcessStatus::Stopped;
         }
+    }
+
+    fn route(&mut self, route: &Route) -> Result<(), HostErrorKind> {
+        let front = Instance::front(&route.app);
+        let up = |apps: &BTreeMap<Instance, SimApp>, instance: &Instance| {
+            matches!(apps.get(instance).map(|app| &app.status), Some(ProcessStatus::Running { .. }))
+        };
+        if let Some(dead) = route.backends.keys().find(|instance| !up(&self.apps, instance)) {
+            let text = format!("{dead} does not run: clients would be sent to nobody");
+            return Err(HostErrorKind::NotFound(text));
+        }
+        if route.backends.is_empty() {
+            if self.routes.remove(&route.app).is_some() {
+                self.history.push(format!("route {}", route.app));
+            }
+            self.apps.remove(&front);
+            return Ok(());
+        }
+        if self.routes.get(&route.app) == Some(route) && up(&self.apps, &front) {
+            return Ok(());
+        }
+        let ports: String = route.backends.values().map(|port| format!(" {port}")).collect();
+        self.history.push(format!("route {}{ports}", route.app));
+        self.next_pid += 1;
+        let status = ProcessStatus::Running { pid: 1000 + self.next_pid };
+        let run = crate::traffic::front_run(route, vec!["front".to_owned()])?;
+        let starts = self.apps.get(&front).map_or(0, |app| app.starts) + 1;
+        self.apps.insert(front, SimApp { run, status, environment: BTreeMap::new(), starts });
+        self.routes.insert(route.app.clone(), route.clone());
+        Ok(())
+    }
+
+    fn drain(&mut self, instance: &Instance, port: u16) -> Result<Drained, HostErrorKind> {
+        let route = self.routes.get(&instance.app);
+        if route.is_some_and(|route| route.backends.values().any(|served| *served == port)) {
+            return Err(crate::traffic::still_served(port));
+        }
+        let line = format!("drain {instance} {port}");
+        // It is asked for in pieces.
+        if self.history.last() != Some(&line) {
+            self.history.push(line);
+        }
+        Ok(Drained { left: self.open.get(instance).copied().unwrap_or(0) })
     }
 
     fn probe(&self, request: &ProbeRequest) -> Result<String, String> {
@@ -371,6 +428,14 @@ impl Host for SimHost {
             let ended = if ok { "exit 0" } else { "exit 1" };
             Ok(HookReport { ended: ended.to_owned(), ok, output: String::new() })
         })
+    }
+
+    fn route(&self, route: &Route) -> Result<(), HostError> {
+        self.mutate("route", &Instance::front(&route.app), |world| world.route(route))
+    }
+
+    fn drain(&self, instance: &Instance, port: u16, _at_most: Duration) -> Result<Drained, HostError> {
+        self.mutate("drain", instance, |world| world.drain(instance, port))
     }
 
     fn log_path(&self, app: &Instance) -> PathBuf {

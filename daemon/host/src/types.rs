@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use zed_plan::Instance;
 use zed_plan::ObservedProcess;
+use zed_plan::Route;
 use zed_plan::RunSpec;
 use zed_spec::AppName;
 use zed_spec::Health;
@@ -40,6 +41,14 @@ pub trait Host: Send + Sync + 'static {
     /// Runs a hook and waits for it.
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError>;
 
+    /// Has the app's front run and forward to exactly these instances; without any, it is stopped and forgotten.
+    /// What is open stays open. Nothing changes when it is so already.
+    fn route(&self, route: &Route) -> Result<(), HostError>;
+
+    /// Waits until nothing is open through the app's front to this instance, which the front forwards to no
+    /// more, but not longer than `at_most`. Without a front nothing is open.
+    fn drain(&self, instance: &Instance, port: u16, at_most: Duration) -> Result<Drained, HostError>;
+
     /// The file that holds its output, newest part.
     fn log_path(&self, instance: &Instance) -> PathBuf;
 }
@@ -70,6 +79,13 @@ pub struct Start {
     pub data: PathBuf,
     /// Complete environment, ZED_* and resolved values included.
     pub environment: BTreeMap<String, String>,
+}
+
+/// What [`Host::drain`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Connections (with HTTP: requests) that are open still.
+    pub left: u64,
 }
 
 /// Request of [`Host::probe`].

@@ -68,6 +68,17 @@ impl Host for WritingHost {
     fn run_hook(&self, request: &zed_host::HookRequest) -> Result<zed_host::HookReport, HostError> {
         self.sim.run_hook(request)
     }
+    fn route(&self, route: &zed_plan::Route) -> Result<(), HostError> {
+        self.sim.route(route)
+    }
+    fn drain(
+        &self,
+        instance: &Instance,
+        port: u16,
+        at_most: Duration,
+    ) -> Result<zed_host::Drained, HostError> {
+        self.sim.drain(instance, port, at_most)
+    }
     fn log_path(&self, app: &Instance) -> PathBuf {
         self.sim.log_path(app)
     }

@@ -175,3 +175,34 @@ fn hooks_do_as_they_were_told() {
     assert_eq!((hook("migrate").as_str(), hook("warm").as_str()), ("exit 1", "exit 0"));
     assert_eq!(host.history(), ["hook web migrate", "hook web warm"]);
 }
+
+#[test]
+fn traffic_goes_to_what_runs_and_is_drained_where_it_goes_no_more() {
+    let host = SimHost::new();
+    let route = |backends: &[(&str, u16)]| Route {
+        app: app(),
+        listen: zed_spec::Listen::parse("127.0.0.1:8000").expect("an address"),
+        backends: backends.iter().map(|(name, port)| (name.parse().expect("an instance"), *port)).collect(),
+        user: None,
+    };
+    let error = host.route(&route(&[("web", 8080)])).expect_err("nobody is there").to_string();
+    assert!(error.contains("web does not run"), "{error}");
+    host.start(&start("1")).expect("start");
+    host.route(&route(&[("web", 8080)])).expect("route");
+    host.route(&route(&[("web", 8080)])).expect("again");
+    let front = Instance::front(&app());
+    assert_eq!(host.observe().expect("observe")[&front].observed.run_hash, "127.0.0.1:8000");
+    assert_eq!(running(&host), ["1"], "a front is none of the app's own processes");
+    host.drain(&first(), 8080, Duration::ZERO).expect_err("it still gets connections");
+    let mut second = start("2");
+    second.run.number = 2;
+    host.start(&second).expect("start");
+    host.route(&route(&[("web.2", 8081)])).expect("route");
+    host.hold_open(&first(), 3);
+    assert_eq!(host.drain(&first(), 8080, Duration::ZERO).expect("drain").left, 3);
+    host.route(&route(&[])).expect("stop");
+    assert!(host.routes().is_empty() && !host.observe().expect("observe").contains_key(&front));
+    let expect =
+        ["start web 1", "route web 8080", "start web.2 2", "route web 8081", "drain web 8080", "route web"];
+    assert_eq!(host.history(), expect);
+}

@@ -161,7 +161,8 @@ fn with_short_path<T>(path: &Path, use_it: impl Fn(&Path) -> io::Result<T>) -> i
     use_it(&short)
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Listens at a path.
+pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
     with_short_path(path, |short| UnixListener::bind(short))
 }
 

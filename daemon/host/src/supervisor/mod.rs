@@ -14,6 +14,7 @@ mod policy;
 mod streams;
 mod wait;
 
+pub(crate) use control::bind;
 pub(crate) use control::connect;
 
 use crate::command::Program;

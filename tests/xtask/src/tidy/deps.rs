@@ -15,7 +15,8 @@ const NEVER_REACHED: &[(&str, &[&str])] = &[
     ("zed-plan", &["tokio", "fuser", "nix", "zed-host", "zed-fs", "zedd", "ureq"]),
     ("zed-fs", &["zed-store", "zed-host", "zed-plan", "zedd"]),
     ("zed-store", &["fuser", "zed-host", "zed-fs", "zed-plan", "zedd", "tokio"]),
-    ("zed-host", &["fuser", "zed-fs", "zedd"]),
+    ("zed-host", &["fuser", "zed-fs", "zedd", "tokio", "hyper"]),
+    ("zed-front", &["fuser", "zed-fs", "zed-store", "zedd"]),
 ];
 
 /// Crates that must not be named in a crate's own dependencies.

@@ -15,8 +15,9 @@ const NEVER_REACHED: &[(&str, &[&str])] = &[
     ("zed-plan", &["tokio", "fuser", "nix", "zed-host", "zed-fs", "zedd", "ureq"]),
     ("zed-fs", &["zed-store", "zed-host", "zed-plan", "zedd"]),
     ("zed-store", &["fuser", "zed-host", "zed-fs", "zed-plan", "zedd", "tokio"]),
-    ("zed-host", &["fuser", "zed-fs", "zedd", "tokio", "hyper"]),
+    ("zed-host", &["fuser", "zed-fs", "zedd", "tokio", "hyper", "zed-artifact"]),
     ("zed-front", &["fuser", "zed-fs", "zed-store", "zedd"]),
+    ("zed-artifact", &["tokio", "fuser", "zed-store", "zed-host", "zed-fs", "zed-plan", "zedd"]),
 ];
 
 /// Crates that must not be named in a crate's own dependencies.

@@ -75,6 +75,8 @@ kinds! {
     NeedsOperator = "needs-operator",
     /// reality differs from the spec
     Drift = "drift",
+    /// the health of a pool changed, or cannot be seen
+    PoolHealth = "pool-health",
     /// an app was started
     AppStarted = "app-started",
     /// an app was stopped on purpose

@@ -30,7 +30,7 @@ pub struct Fixed {
     pub host: HostName,
     /// Pool of the store, `None` for the embedded one.
     pub pool: Option<String>,
-    /// Facts for conditions.
+    /// Facts for conditions: only those that stay as they are, so that no app comes and goes with free space.
     pub facts: BTreeMap<String, String>,
     /// Runtimes of this host.
     pub runtimes: BTreeSet<String>,

@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         _ => None,
     };
     let log_level = logging::start(&state.log_path()).map_err(|e| format!("failed to start the log: {e}"))?;
-    let facts = zed_host::observe_facts();
+    let mut facts = zed_host::observe_facts();
+    facts.extend(store_facts(&*store)?);
     let host_name = host_name(args.host.as_deref(), &facts)?;
     let host = Arc::new(LocalHost::new(state.root().to_owned(), supervisor()?));
 
@@ -226,7 +227,7 @@ fn default_store(defaults: &Defaults) -> Result<String, Failure> {
 /// Pools of this host, as far as this build can see them.
 #[cfg(feature = "zfs")]
 fn pools() -> Result<Vec<String>, Failure> {
-    zed_store::zfs::ZfsStore::pools().map_err(|e| crate::chain(&e))
+    zed_store::zfs::ZfsStore::pool_names().map_err(|e| crate::chain(&e))
 }
 
 /// Pools of this host, as far as this build can see them.
@@ -250,6 +251,16 @@ pub fn host_name(given: Option<&str>, facts: &BTreeMap<String, String>) -> Resul
         None => facts.get("hostname").cloned().unwrap_or_default().to_lowercase(),
     };
     HostName::parse(&name).map_err(|e| format!("{e}; give another with --host"))
+}
+
+/// Facts of the store that stay as they are while this program runs.
+pub fn store_facts(store: &dyn Store) -> Result<BTreeMap<String, String>, Failure> {
+    let info = store.info().map_err(|e| crate::chain(&e))?;
+    let mut facts = BTreeMap::from([("store".to_owned(), info.kind.clone())]);
+    if info.kind == "zfs" {
+        facts.insert("zfs".to_owned(), info.version.trim_start_matches("zfs-").to_owned());
+    }
+    Ok(facts)
 }
 
 fn fixed(host: HostName, store_name: &str, mut facts: BTreeMap<String, String>) -> Fixed {

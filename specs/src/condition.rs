@@ -6,6 +6,9 @@ use crate::ast::Placement;
 use crate::names::HostName;
 use std::collections::BTreeMap;
 
+/// Facts whose names begin so change while the host runs: no condition may use them.
+pub const CHANGING_FACTS: &str = "pool.";
+
 impl Condition {
     /// Whether it holds for a host with these facts and a daemon with this environment. A fact or variable
     /// that is absent has no value, so that comparing it is false and `Not` of that is true.

@@ -5,13 +5,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Runtimes that are looked for, in the folders of [`crate::DEFAULT_PATH`].
-const RUNTIMES: [&str; 9] =
-    ["runc", "crun", "podman", "bwrap", "systemd-nspawn", "jail", "bastille", "zoneadm", "svcadm"];
+/// Runtimes and the programs by which they are known, looked for in the folders of [`crate::DEFAULT_PATH`].
+const RUNTIMES: [(&str, &str); 9] = [
+    ("runc", "runc"),
+    ("crun", "crun"),
+    ("podman", "podman"),
+    ("bwrap", "bwrap"),
+    ("systemd-nspawn", "systemd-nspawn"),
+    ("jail", "jail"),
+    ("bastille", "bastille"),
+    ("zone", "zoneadm"),
+    ("smf", "svcadm"),
+];
 
-/// What this host is: `os`, `arch`, `kernel`, `hostname`, `cpus`, `memory` (bytes), `boot_id`, `distribution` and
-/// `distribution_version` (of os-release), and `runtime.NAME` with the path of each runtime that is there. What
-/// cannot be found out is absent.
+/// What this host is, as far as it stays so while this program runs: `os`, `arch`, `kernel`, `hostname`, `cpus`,
+/// `memory` (bytes), `boot_id`, `distribution` and `distribution_version` (of os-release), `cgroup` (`v1`, `v2` or
+/// `hybrid`), `user` (whom this program runs as), and for each runtime that is there `runtime.NAME` `yes` and
+/// `runtime.NAME.path`. What cannot be found out is absent.
 pub fn observe_facts() -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut put = |key: &str, value: Option<String>| {
@@ -35,13 +45,41 @@ pub fn observe_facts() -> BTreeMap<String, String> {
         .unwrap_or_default();
     put("distribution", release.get("ID").cloned());
     put("distribution_version", release.get("VERSION_ID").cloned());
-    for name in RUNTIMES {
-        put(&format!("runtime.{name}"), find_runtime(name));
+    put("cgroup", find_cgroup(Path::new("/sys/fs/cgroup")).map(str::to_owned));
+    put("user", Some(user_name()));
+    for (name, program) in RUNTIMES {
+        let path = find_program(program);
+        put(&format!("runtime.{name}"), path.as_ref().map(|_| "yes".to_owned()));
+        put(&format!("runtime.{name}.path"), path);
     }
+    // As sd_booted(3): the program may be there without being the one that runs the services.
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    put("runtime.systemd", systemd.then(|| "yes".to_owned()));
     facts
 }
 
-fn find_runtime(name: &str) -> Option<String> {
+/// Which hierarchy has the controllers. `hybrid` has those of v1, and beside them v2 without any that zed needs.
+fn find_cgroup(root: &Path) -> Option<&'static str> {
+    if root.join("cgroup.controllers").exists() {
+        return Some("v2");
+    }
+    if !["memory", "cpu", "cpu,cpuacct", "pids"].iter().any(|name| root.join(name).is_dir()) {
+        return None;
+    }
+    let hybrid = root.join("unified/cgroup.controllers").exists();
+    Some(if hybrid { "hybrid" } else { "v1" })
+}
+
+/// The name of the user that this program runs as; the number when nobody has it.
+fn user_name() -> String {
+    let uid = nix::unistd::geteuid();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+fn find_program(name: &str) -> Option<String> {
     crate::program::resolve_program(&[name.to_owned()], &BTreeMap::new(), None)
         .ok()
         .and_then(|path| path.to_str().map(str::to_owned))
@@ -134,8 +172,32 @@ mod tests {
     #[test]
     fn this_host_has_facts() {
         let facts = observe_facts();
-        for key in ["os", "arch", "kernel", "hostname", "cpus", "memory", "boot_id"] {
+        for key in ["os", "arch", "kernel", "hostname", "cpus", "memory", "boot_id", "user"] {
             assert!(facts.get(key).is_some_and(|value| !value.is_empty()), "{key} of {facts:?}");
+        }
+        for (name, path) in facts.iter().filter(|(name, _)| name.ends_with(".path")) {
+            assert_eq!(facts.get(name.trim_end_matches(".path")).map(String::as_str), Some("yes"), "{name}");
+            assert!(Path::new(path).is_absolute(), "{name} {path}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_cgroups_is_that_of_the_controllers() {
+        for (folders, file, expect) in [
+            (vec![], Some("cgroup.controllers"), Some("v2")),
+            (vec!["memory"], None, Some("v1")),
+            (vec!["memory", "unified"], Some("unified/cgroup.controllers"), Some("hybrid")),
+            (vec!["cpu,cpuacct"], None, Some("v1")),
+            (vec![], None, None),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            for folder in folders {
+                std::fs::create_dir(root.path().join(folder)).unwrap();
+            }
+            if let Some(file) = file {
+                std::fs::write(root.path().join(file), "").unwrap();
+            }
+            assert_eq!(find_cgroup(root.path()), expect, "{file:?}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod deploys;
 mod jobs;
+mod pools;
 mod specs;
 mod verbs;
 mod world;
@@ -115,6 +116,7 @@ pub struct Engine {
     started_at: i64,
     killed: bool,
     world_cache: world::Cache,
+    pools: pools::Pools,
 }
 
 impl Engine {
@@ -159,6 +161,7 @@ impl Engine {
             started_at: now(),
             killed: false,
             world_cache: world::Cache::default(),
+            pools: pools::Pools::default(),
         })
     }
 
@@ -202,6 +205,9 @@ impl Engine {
         }
         self.handle(&inbox.requests, &look);
         let changed = self.converge(&look);
+        for text in self.pools.refresh(&*self.parts.store, self.parts.drift_interval) {
+            self.emit(EventKind::PoolHealth, About::nothing(), &text);
+        }
         self.publish(&look);
         self.tell_ended();
         self.settle(inbox.seen);

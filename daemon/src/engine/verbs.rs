@@ -85,15 +85,18 @@ impl Engine {
                 for deploy in self.deploys.values_mut() {
                     deploy.heal = true;
                 }
+                self.pools.expire();
                 self.after_pass.push(ticket);
                 Ok(())
             }
             (Verb::Reload, ..) => {
                 self.plan_again();
+                self.pools.expire();
                 self.after_pass.push(ticket);
                 Ok(())
             }
             (Verb::Converge, ..) => {
+                self.pools.expire();
                 self.after_pass.push(ticket);
                 Ok(())
             }

@@ -195,6 +195,7 @@ impl Engine {
             })
             .map(|deploy| format!("deploy {}: {}: {}", deploy.name, deploy.state, first_line(deploy)))
             .chain(self.unreadable.values().cloned())
+            .chain(self.pools.problems())
             .collect();
         let state = WORST_FIRST.iter().find(|state| deploys.values().any(|deploy| deploy.state == **state));
         HostView {
@@ -207,7 +208,7 @@ impl Engine {
             apps: count(apps.values().map(|app| app.state.as_str()).collect()),
             deploys: count(deploys.values().map(|deploy| deploy.state.as_str()).collect()),
             datasets,
-            facts: self.parts.fixed.facts.clone(),
+            facts: self.parts.fixed.facts.clone().into_iter().chain(self.pools.facts()).collect(),
             problems,
         }
     }

@@ -27,6 +27,10 @@ pub trait Store: Send + Sync + 'static {
     /// What this store is.
     fn info(&self) -> Result<StoreInfo, StoreError>;
 
+    /// The pools of this host, sorted by name: their health and space now. A store without pools gives the
+    /// filesystem that it is on.
+    fn pools(&self) -> Result<Vec<Pool>, StoreError>;
+
     /// Every dataset below the root, sorted by path, branches included; one pass over the store.
     fn list(&self) -> Result<Vec<Arc<Dataset>>, StoreError>;
 
@@ -87,6 +91,27 @@ pub struct StoreInfo {
     pub available: u64,
     /// True when taking and restoring snapshots costs nothing for unchanged data.
     pub copy_on_write: bool,
+}
+
+/// One pool as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// The words of `zpool list -o health`: `ONLINE`, `DEGRADED`, `FAULTED`, `OFFLINE`, `REMOVED`, `UNAVAIL`,
+    /// `SUSPENDED`; `READONLY` for a filesystem that takes no writes.
+    pub health: String,
+    /// Bytes in all.
+    pub size: u64,
+    /// Bytes in use.
+    pub allocated: u64,
+    /// Bytes that are not. On ZFS before redundancy, so it is more than what can be written.
+    pub free: u64,
+}
+
+impl Pool {
+    /// The one good word for [`Pool::health`].
+    pub const ONLINE: &'static str = "ONLINE";
 }
 
 /// One dataset as it is.

@@ -91,6 +91,8 @@ files! {
         StatusJson = "status.json",
         /// What the host is.
         Facts = "facts",
+        /// The same as JSON.
+        FactsJson = "facts.json",
         /// One app a line.
         Apps = "apps",
         /// One dataset a line.

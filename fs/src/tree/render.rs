@@ -78,6 +78,7 @@ fn host_text(world: &World, host: &str, file: HostFile) -> Option<String> {
         HostFile::Status => Some(zed_ctl::render_host_status(here)),
         HostFile::StatusJson => Some(zed_ctl::to_json(&**here)),
         HostFile::Facts => Some(zed_ctl::render_facts(here)),
+        HostFile::FactsJson => Some(zed_ctl::to_json(&here.facts)),
         HostFile::Apps => Some(zed_ctl::render_apps(world.apps.values().map(|app| &**app))),
         HostFile::Datasets => Some(zed_ctl::render_datasets(world.datasets.values().map(|set| &**set))),
         HostFile::Ctl => Some(zed_ctl::usage(FileKind::HostCtl)),

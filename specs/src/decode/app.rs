@@ -400,6 +400,17 @@ fn ports(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<(u16, u16)> {
     Some((blue, green))
 }
 
+/// The name of a fact that an app may hang on: one that changes while the host runs would stop and start it.
+fn stable_fact(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+    let name = check::line(cx, node)?;
+    if name.starts_with(crate::CHANGING_FACTS) {
+        let problem = format!("the fact `{name}` changes while the host runs, so no condition may use it");
+        cx.error_hint(node.span, problem, "look at it with a probe or a hook instead");
+        return None;
+    }
+    Some(name)
+}
+
 fn condition(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Condition> {
     let v = variant(cx, node, "a condition", &["All", "Any", "Not", "Fact", "Env"])?;
     match v.name {
@@ -418,7 +429,7 @@ fn condition(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Condition> {
         }
         "Fact" => {
             let (fact, value) = v.two(cx, "\"os\", \"linux\"")?;
-            let (fact, value) = (check::line(cx, fact), check::argument(cx, value));
+            let (fact, value) = (stable_fact(cx, fact), check::argument(cx, value));
             Some(Condition::Fact(fact?, value?))
         }
         _ => {

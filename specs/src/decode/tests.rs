@@ -270,6 +270,10 @@ fn values_of_apps_are_checked() {
     check(&app("strategy: Canary(instances: 2)"), &["@Canary 2 instances"]);
     check(&app("when: All([])"), &["@All at least one"]);
     check(&app("when: Fact(\"os\")"), &["@Fact two values"]);
+    check(
+        &app("when: Not(Fact(\"pool.tank.health\", \"ONLINE\"))"),
+        &["@\"pool changes while the host runs"],
+    );
     check(&app("when: Os(\"linux\")"), &["@Os All, Any, Not, Fact, Env"]);
     check(&app("depends_on: [\"a\"]"), &["@\"a\" depends on itself"]);
     check(&app("depends_on: [\"b\"]"), &["@\"b\" not declared"]);

@@ -5,6 +5,7 @@
 
 mod branches;
 mod datasets;
+mod pools;
 mod restore;
 mod snapshots;
 
@@ -54,7 +55,7 @@ pub type Case = fn(&mut dyn Fixture);
 
 /// Every case with its name.
 pub fn cases() -> Vec<(&'static str, Case)> {
-    [datasets::CASES, snapshots::CASES, restore::CASES, branches::CASES].concat()
+    [datasets::CASES, pools::CASES, snapshots::CASES, restore::CASES, branches::CASES].concat()
 }
 
 /// Runs every case on a fixture of its own, prints its name, and panics at the first broken promise.

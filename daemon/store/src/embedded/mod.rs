@@ -27,6 +27,7 @@ pub use faults::Faults;
 
 use crate::Create;
 use crate::Dataset;
+use crate::Pool;
 use crate::PropChange;
 use crate::Restore;
 use crate::Snapshot;
@@ -150,6 +151,13 @@ impl EmbeddedStore {
                 writer.catalog.rewrite(records, &self.steps)
             }
         }
+    }
+
+    /// The filesystem below the store.
+    fn space(&self) -> Result<nix::sys::statvfs::Statvfs, StoreError> {
+        nix::sys::statvfs::statvfs(&self.dir).map_err(|e| {
+            Failure::at("ask for the space of", &self.dir)(e).into_store_error("describe", self.dir.display())
+        })
     }
 
     /// Plans, prepares, commits and carries out one change.
@@ -341,9 +349,7 @@ fn first<T: ToString>(of: Option<T>) -> String {
 
 impl Store for EmbeddedStore {
     fn info(&self) -> Result<StoreInfo, StoreError> {
-        let space = nix::sys::statvfs::statvfs(&self.dir).map_err(|e| {
-            Failure::at("ask for the space of", &self.dir)(e).into_store_error("describe", self.dir.display())
-        })?;
+        let space = self.space()?;
         Ok(StoreInfo {
             kind: "embedded".to_owned(),
             root: self.dir.display().to_string(),
@@ -351,6 +357,19 @@ impl Store for EmbeddedStore {
             available: space.blocks_available() * space.fragment_size(),
             copy_on_write: self.shares,
         })
+    }
+
+    fn pools(&self) -> Result<Vec<Pool>, StoreError> {
+        let space = self.space()?;
+        let bytes = |blocks: u64| blocks * space.fragment_size();
+        let readonly = space.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+        Ok(vec![Pool {
+            name: "embedded".to_owned(),
+            health: if readonly { "READONLY" } else { Pool::ONLINE }.to_owned(),
+            size: bytes(space.blocks()),
+            allocated: bytes(space.blocks().saturating_sub(space.blocks_free())),
+            free: bytes(space.blocks_available()),
+        }])
     }
 
     fn list(&self) -> Result<Vec<Arc<Dataset>>, StoreError> {

@@ -10,6 +10,7 @@ mod state;
 
 use crate::Create;
 use crate::Dataset;
+use crate::Pool;
 use crate::PropChange;
 use crate::Restore;
 use crate::Snapshot;
@@ -80,6 +81,11 @@ impl SimStore {
     /// Bytes that can still be written. At 0 creating, taking snapshots and writing files is `NoSpace`.
     pub fn set_available(&self, bytes: u64) {
         self.shared.lock().state.available = bytes;
+    }
+
+    /// What the pool says of itself: `ONLINE`, `DEGRADED`, ... Only words; a real pool also fails.
+    pub fn set_pool_health(&self, health: &str) {
+        self.shared.lock().state.pool_health = health.to_owned();
     }
 
     /// Writes a file of a mounted dataset.
@@ -163,6 +169,19 @@ impl Store for SimStore {
                 available: state.available,
                 copy_on_write: true,
             })
+        })
+    }
+
+    fn pools(&self) -> Result<Vec<Pool>, StoreError> {
+        self.observe("list the pools of", |state| {
+            let size = 1 << 40;
+            Ok(vec![Pool {
+                name: "sim".to_owned(),
+                health: state.pool_health.clone(),
+                size,
+                allocated: size.saturating_sub(state.available),
+                free: state.available,
+            }])
         })
     }
 

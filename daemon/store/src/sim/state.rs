@@ -32,6 +32,7 @@ pub(super) struct State {
     pub(super) datasets: BTreeMap<DatasetPath, Arc<SimDataset>>,
     pub(super) busy: BTreeMap<DatasetPath, String>,
     pub(super) available: u64,
+    pub(super) pool_health: String,
     pub(super) last_guid: u64,
     pub(super) last_txg: u64,
 }
@@ -64,6 +65,7 @@ impl Default for State {
             datasets: BTreeMap::new(),
             busy: BTreeMap::new(),
             available: 1 << 40,
+            pool_health: crate::Pool::ONLINE.to_owned(),
             last_guid: 0,
             last_txg: 0,
         }

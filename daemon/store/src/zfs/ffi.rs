@@ -10,6 +10,7 @@ use libzfs_sys::libzfs_handle_t;
 use libzfs_sys::zfs_handle_t;
 use libzfs_sys::zfs_iter_f;
 use libzfs_sys::zfs_prop_t;
+use libzfs_sys::zpool_prop_t;
 use nvpair_sys::nvlist_t;
 use std::ffi::c_char;
 use std::ffi::c_int;
@@ -22,6 +23,8 @@ pub(super) const TYPE_SNAPSHOT: c_int = 1 << 1;
 pub(super) const TYPE_VOLUME: c_int = 1 << 2;
 /// `ZPROP_INVAL`: the name is no native property.
 pub(super) const PROP_INVALID: zfs_prop_t = -1;
+/// `ZPOOL_PROP_INVAL`, -1 in C: the name is no property of pools.
+pub(super) const POOL_PROP_INVALID: zpool_prop_t::Type = zpool_prop_t::Type::MAX;
 /// `zfs_name_to_prop` answers this for user properties in newer releases (`ZPROP_USERPROP`).
 pub(super) const PROP_USER: zfs_prop_t = -2;
 
@@ -31,6 +34,7 @@ unsafe extern "C" {
     pub(super) fn libzfs_error_init(error: c_int) -> *const c_char;
     pub(super) fn libzfs_print_on_error(handle: *mut libzfs_handle_t, print: boolean_t);
 
+    pub(super) fn zpool_name_to_prop(name: *const c_char) -> zpool_prop_t::Type;
     pub(super) fn zfs_name_to_prop(name: *const c_char) -> zfs_prop_t;
     pub(super) fn zfs_prop_readonly(prop: zfs_prop_t) -> boolean_t;
     /// `PROP_TYPE_NUMBER` 0, `PROP_TYPE_STRING` 1, `PROP_TYPE_INDEX` 2.

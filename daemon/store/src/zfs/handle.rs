@@ -7,6 +7,7 @@ use super::nvlist::NvList;
 use super::nvlist::View;
 use super::nvlist::c_text;
 use super::nvlist::rust_text;
+use crate::Pool;
 use libzfs_sys as sys;
 use std::ffi::CStr;
 use std::ffi::c_int;
@@ -16,6 +17,8 @@ use std::ptr::NonNull;
 
 /// Longest text that `zfs_prop_get` writes for a native property (a path, at most).
 const PROP_TEXT: usize = 8192;
+/// The same for the properties of a pool that are read here: words and numbers.
+const POOL_TEXT: usize = 256;
 
 /// A libzfs handle. libzfs is not thread-safe per handle: whoever owns this value owns the handle, and methods
 /// are reached only through the store's lock.
@@ -77,21 +80,29 @@ impl Libzfs {
         NonNull::new(raw).map(|raw| Handle { raw, lib: self }).ok_or_else(|| self.refusal())
     }
 
-    /// Names of the imported pools.
-    pub(super) fn pools(&self) -> Vec<String> {
-        unsafe extern "C" fn visit(pool: *mut sys::zpool_handle_t, names: *mut c_void) -> c_int {
-            // SAFETY: libzfs passes a live pool that the callback must close, and `names` is the vector given below.
+    /// The imported pools by name, as the kernel has them now: each iteration opens them anew.
+    pub(super) fn pools(&self) -> Vec<Pool> {
+        unsafe extern "C" fn visit(pool: *mut sys::zpool_handle_t, pools: *mut c_void) -> c_int {
+            // SAFETY: libzfs passes a live pool that the callback must close, and `pools` is the vector given below.
             unsafe {
-                (*names.cast::<Vec<String>>()).push(rust_text(CStr::from_ptr(sys::zpool_get_name(pool))));
+                let number = |name| pool_text(pool, name).parse().unwrap_or(0);
+                let read = Pool {
+                    name: rust_text(CStr::from_ptr(sys::zpool_get_name(pool))),
+                    health: pool_text(pool, c"health"),
+                    size: number(c"size"),
+                    allocated: number(c"allocated"),
+                    free: number(c"free"),
+                };
+                (*pools.cast::<Vec<Pool>>()).push(read);
                 sys::zpool_close(pool);
             }
             0
         }
-        let mut names: Vec<String> = Vec::new();
+        let mut pools: Vec<Pool> = Vec::new();
         // SAFETY: the handle is alive, and the vector outlives the call.
-        unsafe { sys::zpool_iter(self.raw.as_ptr(), Some(visit), ptr::from_mut(&mut names).cast()) };
-        names.sort();
-        names
+        unsafe { sys::zpool_iter(self.raw.as_ptr(), Some(visit), ptr::from_mut(&mut pools).cast()) };
+        pools.sort_by(|a, b| a.name.cmp(&b.name));
+        pools
     }
 
     /// Creates a filesystem; property values are texts, checked and parsed by libzfs. Does not mount.
@@ -102,6 +113,29 @@ impl Libzfs {
         let rc = unsafe { ffi::zfs_create(self.raw.as_ptr(), name.as_ptr(), kind, props.as_ptr()) };
         if rc == 0 { Ok(()) } else { Err(self.refusal()) }
     }
+}
+
+/// A property of a pool as scripts get it (numbers exact); empty for one that this library does not know.
+///
+/// # Safety
+///
+/// The pool must be alive.
+unsafe fn pool_text(pool: *mut sys::zpool_handle_t, name: &CStr) -> String {
+    let mut text = [0u8; POOL_TEXT];
+    // SAFETY: the name is NUL-terminated and the caller's pool alive; at most the given number of bytes is written,
+    // and nobody asks where the value is from.
+    let rc = unsafe {
+        let prop = ffi::zpool_name_to_prop(name.as_ptr());
+        if prop == ffi::POOL_PROP_INVALID {
+            return String::new();
+        }
+        let exact = sys::boolean::B_TRUE;
+        sys::zpool_get_prop(pool, prop, text.as_mut_ptr().cast(), POOL_TEXT, ptr::null_mut(), exact)
+    };
+    if rc != 0 {
+        return String::new();
+    }
+    CStr::from_bytes_until_nul(&text).map(rust_text).unwrap_or_default()
 }
 
 impl Drop for Libzfs {

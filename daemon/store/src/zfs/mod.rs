@@ -23,6 +23,7 @@ pub use restore::RestoreStep;
 
 use crate::Create;
 use crate::Dataset;
+use crate::Pool;
 use crate::PropChange;
 use crate::Restore;
 use crate::Snapshot;
@@ -79,7 +80,7 @@ impl ZfsStore {
             let kind = match refusal.kind {
                 StoreErrorKind::NotFound => {
                     let pool = root.split('/').next().unwrap_or(root);
-                    let pools = lib.pools();
+                    let pools: Vec<String> = lib.pools().into_iter().map(|pool| pool.name).collect();
                     StoreErrorKind::Unsupported(if pools.iter().any(|p| p == pool) {
                         format!(
                             "the pool `{pool}` has no dataset `{root}`; create it with `zfs create {root}`"
@@ -102,8 +103,9 @@ impl ZfsStore {
     /// # Errors
     ///
     /// When this kernel has no ZFS or this user may not use it.
-    pub fn pools() -> Result<Vec<String>, StoreError> {
-        Ok(Libzfs::init().map_err(|text| no_zfs("/dev/zfs", &text))?.pools())
+    pub fn pool_names() -> Result<Vec<String>, StoreError> {
+        let pools = Libzfs::init().map_err(|text| no_zfs("/dev/zfs", &text))?.pools();
+        Ok(pools.into_iter().map(|pool| pool.name).collect())
     }
 
     fn full(&self, path: &DatasetPath) -> String {
@@ -160,6 +162,10 @@ impl Store for ZfsStore {
             available: available.unwrap_or(0),
             copy_on_write: true,
         })
+    }
+
+    fn pools(&self) -> Result<Vec<Pool>, StoreError> {
+        Ok(self.lib.lock().pools())
     }
 
     fn list(&self) -> Result<Vec<Arc<Dataset>>, StoreError> {

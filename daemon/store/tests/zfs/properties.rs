@@ -12,6 +12,7 @@ use crate::support::zfs;
 use std::collections::BTreeMap;
 use zed_store::MANAGED;
 use zed_store::PropChange;
+use zed_store::Store;
 use zed_store::StoreErrorKind;
 use zed_store::TakeSnapshot;
 use zed_store::conformance::Fixture;
@@ -151,8 +152,31 @@ fn open_says_what_is_missing() {
     assert!(text("nopool").contains(&there), "{}", text("nopool"));
     let missing = format!("{there}/no/such");
     assert!(text(&missing).contains(&format!("zfs create {missing}")), "{}", text(&missing));
-    assert!(ZfsStore::pools().unwrap().contains(&there));
+    assert!(ZfsStore::pool_names().unwrap().contains(&there));
     ZfsStore::open(&there).unwrap();
+}
+
+#[test]
+fn a_pool_that_lost_a_disk_is_degraded() {
+    let folder = tempfile::tempdir().unwrap();
+    let disks = ["a", "b"].map(|name| {
+        let disk = folder.path().join(name);
+        std::fs::File::create(&disk).unwrap().set_len(128 << 20).unwrap();
+        disk.to_str().unwrap().to_owned()
+    });
+    let name = format!("zedpool{}", std::process::id());
+    run("zpool", &["create", "-m", "none", &name, "mirror", &disks[0], &disks[1]]);
+    let store = ZfsStore::open(&name).unwrap();
+    let of_pool = || store.pools().unwrap().into_iter().find(|pool| pool.name == name).unwrap();
+    let whole = of_pool();
+    run("zpool", &["offline", &name, &disks[1]]);
+    let degraded = of_pool();
+    let listed = run("zpool", &["list", "-H", "-p", "-o", "health,size", &name]);
+    drop(store);
+    run("zpool", &["destroy", &name]);
+    assert_eq!((whole.health.as_str(), degraded.health.as_str()), (zed_store::Pool::ONLINE, "DEGRADED"));
+    assert_eq!(listed.trim(), format!("{}\t{}", degraded.health, degraded.size));
+    assert_eq!(degraded.size, degraded.allocated + degraded.free, "{degraded:?}");
 }
 
 #[test]

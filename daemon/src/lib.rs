@@ -16,6 +16,7 @@ pub mod metrics;
 mod mount;
 pub mod observe;
 pub mod offline;
+mod releases;
 pub mod serve;
 pub mod shared;
 pub mod state;

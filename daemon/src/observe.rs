@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use zed_artifact::Digests;
+use zed_artifact::Found;
 use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProcessInfo;
@@ -63,13 +65,16 @@ pub fn observe<'a>(
     store: &dyn Store,
     host: &dyn Host,
     fixed: &Fixed,
+    digests: &Digests,
     apps: impl Iterator<Item = &'a App>,
 ) -> Result<Look, ObserveError> {
     let datasets = store.list().map_err(ObserveError::Store)?;
     let snapshots = store.snapshots(None).map_err(ObserveError::Store)?;
     let info = store.info().map_err(ObserveError::Store)?;
     let processes = host.observe().map_err(ObserveError::Host)?;
-    let (env, files) = values_from_elsewhere(apps);
+    let apps: Vec<&App> = apps.collect();
+    let (env, files) = values_from_elsewhere(apps.iter().copied());
+    let (artifacts, unusable) = artifacts(digests, &apps);
     let observed = Observed {
         host: Some(fixed.host.clone()),
         pool: fixed.pool.clone(),
@@ -80,10 +85,25 @@ pub fn observe<'a>(
         facts: fixed.facts.clone(),
         env,
         files,
-        artifacts: BTreeMap::new(),
+        artifacts,
+        unusable,
         runtimes: fixed.runtimes.clone(),
     };
     Ok(Look { observed: Arc::new(observed), datasets: Arc::new(datasets), processes: Arc::new(processes) })
+}
+
+/// Digests of artifacts by their paths, and why those without one cannot be used.
+fn artifacts(digests: &Digests, apps: &[&App]) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let mut usable = BTreeMap::new();
+    let mut unusable = BTreeMap::new();
+    for (path, found) in digests.look(apps.iter().filter_map(|app| app.artifact.as_ref())) {
+        match found {
+            Found::Digest(digest) => drop(usable.insert(path, digest)),
+            Found::Unusable(why) => drop(unusable.insert(path, why)),
+            Found::Missing => {}
+        }
+    }
+    (usable, unusable)
 }
 
 fn observed_dataset(dataset: &Dataset) -> ObservedDataset {

@@ -22,6 +22,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use zed_artifact::Digests;
 use zed_host::Host;
 use zed_host::LocalHost;
 use zed_plan::Release;
@@ -72,7 +73,7 @@ impl Bare {
 
     fn look(&self, releases: &BTreeMap<String, Release>) -> Result<Look, String> {
         let apps = releases.values().map(|release| &release.definition);
-        observe(&*self.store, &*self.host, &self.fixed, apps).map_err(|e| crate::chain(&e))
+        observe(&*self.store, &*self.host, &self.fixed, &Digests::default(), apps).map_err(|e| crate::chain(&e))
     }
 
     fn status(&self, json: bool) -> Result<(), String> {

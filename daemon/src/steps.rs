@@ -21,6 +21,7 @@ use zed_plan::Instance;
 use zed_plan::RunSpec;
 use zed_plan::Step;
 use zed_spec::DatasetPath;
+use zed_spec::Runtime;
 use zed_spec::ValueFrom;
 use zed_store::BRANCHES;
 use zed_store::Create;
@@ -97,6 +98,33 @@ pub enum StepError {
         /// Every attempt.
         transcript: Vec<String>,
     },
+    /// An artifact was not unpacked.
+    #[error(transparent)]
+    Unpack(#[from] zed_artifact::UnpackError),
+    /// A release folder was not changed.
+    #[error(transparent)]
+    Release(#[from] zed_artifact::ReleaseError),
+    /// An artifact that the plan did not see cannot be used.
+    #[error("{why}")]
+    Artifact {
+        /// Names it, the cause and what to do.
+        why: String,
+    },
+    /// A release does not say how it is started.
+    #[error("app `{app}` has no `command`")]
+    Startup {
+        /// The app.
+        app: String,
+        /// What was looked for.
+        #[source]
+        source: zed_artifact::StartupError,
+    },
+    /// Nowhere to unpack to.
+    #[error("the dataset `{dataset}` is not there or has no mountpoint to unpack into; set a mountpoint")]
+    NoPlace {
+        /// Which.
+        dataset: DatasetPath,
+    },
     /// A hook failed.
     #[error("hook {kind} `{command}` of app `{app}` ended with {ended}{output}")]
     Hook {
@@ -172,7 +200,7 @@ impl Steps {
             Step::Unpack { .. }
             | Step::DiscardRelease { .. }
             | Step::SwitchRelease { .. }
-            | Step::PruneReleases { .. } => Err(StepError::Missing("unpack artifacts")),
+            | Step::PruneReleases { .. } => crate::releases::run(&*self.store, step, cancel),
             Step::Route { route } => Ok(self.host.route(route)?),
             Step::Drain { instance, port, at_most } => self.drain(instance, *port, *at_most, cancel),
             Step::ForgetApp { instance } => Ok(self.host.forget(instance)?),
@@ -241,7 +269,13 @@ impl Steps {
 
     fn start(&self, run: &RunSpec) -> Result<(), StepError> {
         let Surroundings { directory, data, environment } = self.surroundings(run)?;
-        Ok(self.host.start(&Start { run: run.clone(), directory, data, environment })?)
+        let mut run = run.clone();
+        // A container's image says how it starts; everything else is started on the host from its folder.
+        if run.command.is_empty() && run.runtime != Runtime::Container {
+            run.command = zed_artifact::startup(&directory)
+                .map_err(|source| StepError::Startup { app: run.app.to_string(), source })?;
+        }
+        Ok(self.host.start(&Start { run, directory, data, environment })?)
     }
 
     fn probe(
@@ -379,8 +413,16 @@ impl Steps {
         environment.insert("ZED_DATA".to_owned(), data.to_string_lossy().into_owned());
         environment.insert("ZED_RELEASE".to_owned(), directory.to_string_lossy().into_owned());
         environment.insert("ZED_INSTANCE".to_owned(), run.number.to_string());
+        complete_for_beam(&mut environment);
         Ok(Surroundings { directory, data, environment })
     }
+}
+
+/// A BEAM release is told its node's name. Whether that is a long or a short one is told by its host.
+fn complete_for_beam(environment: &mut BTreeMap<String, String>) {
+    let Some((_, host)) = environment.get("RELEASE_NODE").and_then(|node| node.split_once('@')) else { return };
+    let kind = if host.contains('.') { "name" } else { "sname" };
+    environment.entry("RELEASE_DISTRIBUTION".to_owned()).or_insert_with(|| kind.to_owned());
 }
 
 /// A value from elsewhere, or what it is and what is wrong with it.

@@ -3,6 +3,7 @@
 //!
 //! Never switches the identity of the daemon itself.
 
+use crate::types::HostError;
 use crate::types::HostErrorKind;
 use nix::unistd::Gid;
 use nix::unistd::Group;
@@ -52,6 +53,21 @@ pub(crate) fn resolve_identity(
         )));
     }
     Ok(Some(identity))
+}
+
+/// User and group id of an app's files; nothing when they are the daemon's own.
+///
+/// # Errors
+///
+/// There is no such user or group, or the daemon may not give files away.
+pub fn ids_of(user: Option<&str>, group: Option<&str>) -> Result<Option<(u32, u32)>, HostError> {
+    let identity = resolve_identity(user, group).map_err(|kind| HostError {
+        operation: "look up the owner of",
+        object: "the app's files".to_owned(),
+        kind,
+        source: None,
+    })?;
+    Ok(identity.map(|identity| (identity.uid, identity.gid)))
 }
 
 fn identity_of(name: &str, group: Option<u32>) -> Result<Identity, HostErrorKind> {

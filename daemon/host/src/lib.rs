@@ -28,6 +28,7 @@ pub use command::Finished;
 pub use command::InFlight;
 pub use command::Runner;
 pub use facts::observe_facts;
+pub use identity::ids_of;
 pub use launch::SupervisorProgram;
 pub use limits::observe_limits;
 pub use local::LocalHost;

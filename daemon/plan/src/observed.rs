@@ -33,6 +33,9 @@ pub struct Observed {
     /// Digest of each artifact that a spec names, by its path; one that is not there is absent.
     #[serde(default)]
     pub artifacts: BTreeMap<String, String>,
+    /// Why an artifact that is there cannot be used, by its path.
+    #[serde(default)]
+    pub unusable: BTreeMap<String, String>,
     /// Runtimes that this host has: `process`, `jail`, `zone`, `container`.
     pub runtimes: BTreeSet<String>,
 }

@@ -42,6 +42,7 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
+use zed_artifact::Digests;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
 use zed_ctl::EventKind;
@@ -117,6 +118,8 @@ pub struct Engine {
     killed: bool,
     world_cache: world::Cache,
     pools: pools::Pools,
+    /// What artifacts were when a look last saw them.
+    digests: Digests,
 }
 
 impl Engine {
@@ -162,6 +165,7 @@ impl Engine {
             killed: false,
             world_cache: world::Cache::default(),
             pools: pools::Pools::default(),
+            digests: Digests::default(),
         })
     }
 
@@ -241,7 +245,7 @@ impl Engine {
         let specs = self.deploys.values().chain(self.plans.values()).filter_map(|deploy| deploy.spec());
         let declared = specs.flat_map(|spec| spec.apps.values());
         let apps = declared.chain(self.releases.values().map(|release| &release.definition));
-        observe(&*self.parts.store, &*self.parts.host, &self.parts.fixed, apps).map_err(|e| {
+        observe(&*self.parts.store, &*self.parts.host, &self.parts.fixed, &self.digests, apps).map_err(|e| {
             self.parts.metrics.store_error();
             crate::chain(&e)
         })

@@ -1,0 +1,94 @@
+//! Steps on release folders, and what a release is started with: the way from plans to zed-artifact.
+//!
+//! Owns what a plan leaves to the host: where a dataset is mounted, which ids a user has. Decides nothing. Every step
+//! may be repeated.
+
+use crate::steps::StepError;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use zed_artifact::Digests;
+use zed_artifact::Found;
+use zed_artifact::Limits;
+use zed_artifact::Owner;
+use zed_artifact::RELEASES;
+use zed_artifact::ReleaseError;
+use zed_plan::Step;
+use zed_plan::Unpack;
+use zed_spec::DatasetPath;
+use zed_store::Store;
+
+/// Carries out a step on release folders. `cancel` ends an unpacking early and clean.
+pub(crate) fn run(store: &dyn Store, step: &Step, cancel: &AtomicBool) -> Result<(), StepError> {
+    match step {
+        Step::Unpack { unpack } => unpack_into(&mounted(store, &unpack.dataset)?, unpack, cancel),
+        Step::DiscardRelease { dataset, folder, run } => match mounted_if_there(store, dataset)? {
+            Some(at) => Ok(zed_artifact::discard(&at, bare(folder)?, &run.0)?),
+            // Never created, or taken back already.
+            None => Ok(()),
+        },
+        Step::SwitchRelease { dataset, folder: Some(folder) } => {
+            Ok(zed_artifact::switch(&mounted(store, dataset)?, Some(bare(folder)?))?)
+        }
+        Step::SwitchRelease { dataset, folder: None } => match mounted_if_there(store, dataset)? {
+            Some(at) => Ok(zed_artifact::switch(&at, None)?),
+            None => Ok(()),
+        },
+        Step::PruneReleases { dataset, keep } => match mounted_if_there(store, dataset)? {
+            Some(at) => {
+                let keep: Vec<&str> = keep.iter().map(|folder| bare(folder)).collect::<Result<_, _>>()?;
+                Ok(zed_artifact::prune(&at, &keep)?)
+            }
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// A folder as plans name it, `releases/1.0.0`, without the part that is always the same.
+fn bare(folder: &str) -> Result<&str, ReleaseError> {
+    let name = folder.strip_prefix(RELEASES).and_then(|rest| rest.strip_prefix('/'));
+    name.ok_or_else(|| ReleaseError::Name { name: folder.to_owned() })
+}
+
+fn mounted(store: &dyn Store, dataset: &DatasetPath) -> Result<PathBuf, StepError> {
+    mounted_if_there(store, dataset)?.ok_or_else(|| StepError::NoPlace { dataset: dataset.clone() })
+}
+
+/// Where a dataset is mounted; nothing when it does not exist or has no mountpoint.
+fn mounted_if_there(store: &dyn Store, dataset: &DatasetPath) -> Result<Option<PathBuf>, StepError> {
+    let Some(found) = store.get(dataset)? else { return Ok(None) };
+    let Some(mountpoint) = found.mountpoint.clone() else { return Ok(None) };
+    store.mount(dataset)?;
+    Ok(Some(mountpoint))
+}
+
+fn unpack_into(at: &std::path::Path, unpack: &Unpack, cancel: &AtomicBool) -> Result<(), StepError> {
+    let owner = zed_host::ids_of(unpack.user.as_deref(), unpack.group.as_deref())?;
+    let digest = match &unpack.digest {
+        // Image digests are written `sha256:...` in specs.
+        Some(digest) => digest.rsplit(':').next().unwrap_or(digest).to_owned(),
+        None => digest_now(unpack)?,
+    };
+    Ok(zed_artifact::unpack(&zed_artifact::Unpack {
+        artifact: &unpack.artifact,
+        digest: &digest,
+        dataset: at,
+        folder: bare(&unpack.folder)?,
+        version: &unpack.version,
+        run: &unpack.run.0,
+        owner: owner.map(|(uid, gid)| Owner { uid, gid }),
+        limits: Limits::default(),
+        cancel,
+    })?)
+}
+
+/// What the artifact is, for a plan that was made without having seen it.
+fn digest_now(unpack: &Unpack) -> Result<String, StepError> {
+    let found = Digests::default().look([&unpack.artifact]).into_iter().next();
+    match found {
+        Some((_, Found::Digest(digest))) => Ok(digest),
+        Some((path, Found::Missing)) => Err(zed_artifact::UnpackError::Missing { artifact: path.into() }.into()),
+        Some((_, Found::Unusable(why))) => Err(StepError::Artifact { why }),
+        None => Err(StepError::Artifact { why: "it could not be looked at".to_owned() }),
+    }
+}

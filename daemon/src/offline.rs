@@ -73,7 +73,8 @@ impl Bare {
 
     fn look(&self, releases: &BTreeMap<String, Release>) -> Result<Look, String> {
         let apps = releases.values().map(|release| &release.definition);
-        observe(&*self.store, &*self.host, &self.fixed, &Digests::default(), apps).map_err(|e| crate::chain(&e))
+        observe(&*self.store, &*self.host, &self.fixed, &Digests::default(), apps)
+            .map_err(|e| crate::chain(&e))
     }
 
     fn status(&self, json: bool) -> Result<(), String> {

@@ -87,7 +87,9 @@ fn digest_now(unpack: &Unpack) -> Result<String, StepError> {
     let found = Digests::default().look([&unpack.artifact]).into_iter().next();
     match found {
         Some((_, Found::Digest(digest))) => Ok(digest),
-        Some((path, Found::Missing)) => Err(zed_artifact::UnpackError::Missing { artifact: path.into() }.into()),
+        Some((path, Found::Missing)) => {
+            Err(zed_artifact::UnpackError::Missing { artifact: path.into() }.into())
+        }
         Some((_, Found::Unusable(why))) => Err(StepError::Artifact { why }),
         None => Err(StepError::Artifact { why: "it could not be looked at".to_owned() }),
     }

@@ -420,7 +420,9 @@ impl Steps {
 
 /// A BEAM release is told its node's name. Whether that is a long or a short one is told by its host.
 fn complete_for_beam(environment: &mut BTreeMap<String, String>) {
-    let Some((_, host)) = environment.get("RELEASE_NODE").and_then(|node| node.split_once('@')) else { return };
+    let Some((_, host)) = environment.get("RELEASE_NODE").and_then(|node| node.split_once('@')) else {
+        return;
+    };
     let kind = if host.contains('.') { "name" } else { "sname" };
     environment.entry("RELEASE_DISTRIBUTION".to_owned()).or_insert_with(|| kind.to_owned());
 }

@@ -140,8 +140,11 @@ fn a_release_comes_is_linked_and_goes() {
 
     ground.unpack(ground.artifact(&[("word", "two")]), "run00002").unwrap();
     assert_eq!(word(), "two");
-    let undo =
-        Step::DiscardRelease { dataset: dataset(), folder: "releases/1".into(), run: RunId("run00002".into()) };
+    let undo = Step::DiscardRelease {
+        dataset: dataset(),
+        folder: "releases/1".into(),
+        run: RunId("run00002".into()),
+    };
     ground.run(&undo).unwrap();
     assert_eq!(word(), "one");
 
@@ -162,7 +165,9 @@ fn an_undo_finds_nothing_to_do_where_nothing_was_done() {
     let gone = DatasetPath::parse("apps/gone").unwrap();
     for dataset in [dataset(), gone] {
         let run = RunId("run00001".into());
-        ground.run(&Step::DiscardRelease { dataset: dataset.clone(), folder: "releases/1".into(), run }).unwrap();
+        ground
+            .run(&Step::DiscardRelease { dataset: dataset.clone(), folder: "releases/1".into(), run })
+            .unwrap();
         ground.run(&Step::SwitchRelease { dataset: dataset.clone(), folder: None }).unwrap();
         ground.run(&Step::PruneReleases { dataset, keep: BTreeSet::new() }).unwrap();
     }

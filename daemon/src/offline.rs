@@ -17,7 +17,6 @@ use crate::serve::own_directory;
 use crate::state::StateDir;
 use crate::steps::Steps;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +65,7 @@ impl Bare {
             host: crate::serve::host_name(None, &zed_host::observe_facts())?,
             pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
             facts: zed_host::observe_facts(),
-            runtimes: BTreeSet::from(["process".to_owned()]),
+            runtimes: crate::serve::capabilities(state.root()),
         };
         Ok(Self { store, host: Arc::new(host), state, fixed, _lock: lock })
     }

@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Events::open(&state.events_path()).map_err(|e| format!("failed to open the events file: {e}"))?;
     let events = Arc::new(events);
     let engine = Engine::new(Parts {
-        fixed: fixed(host_name, &store_name, facts),
+        fixed: fixed(host_name, &store_name, facts, capabilities(state.root())),
         store: store.clone(),
         host,
         state: state.clone(),
@@ -263,11 +263,24 @@ pub fn store_facts(store: &dyn Store) -> Result<BTreeMap<String, String>, Failur
     Ok(facts)
 }
 
-fn fixed(host: HostName, store_name: &str, mut facts: BTreeMap<String, String>) -> Fixed {
+/// What this host and this version can do, in the planner's words.
+pub fn capabilities(state: &Path) -> BTreeSet<String> {
+    let limits = zed_host::observe_limits(state).into_iter().map(|name| format!("limits.{name}"));
+    std::iter::once("process".to_owned()).chain(limits).collect()
+}
+
+fn fixed(
+    host: HostName,
+    store_name: &str,
+    mut facts: BTreeMap<String, String>,
+    capabilities: BTreeSet<String>,
+) -> Fixed {
     facts.insert("host".to_owned(), host.to_string());
+    let limits: Vec<&str> = capabilities.iter().filter_map(|word| word.strip_prefix("limits.")).collect();
+    facts.insert("limits".to_owned(), limits.join(" "));
     Fixed {
         pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
-        runtimes: BTreeSet::from(["process".to_owned()]),
+        runtimes: capabilities,
         host,
         facts,
     }

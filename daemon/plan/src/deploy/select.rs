@@ -233,6 +233,26 @@ impl Deploy<'_> {
         }
     }
 
+    /// Each limit is a capability of its own: a host without cgroups can still limit open files.
+    fn check_limits(&mut self, object: &str, app: &App) {
+        if !matches!(app.runtime, Runtime::Process | Runtime::Container) {
+            if app.limits != Limits::default() {
+                self.need(object.to_owned(), "limits", "it has limits");
+            }
+            return;
+        }
+        let Limits { memory, cpus, pids, nofile } = &app.limits;
+        let named = [
+            (memory.is_some(), "limits.memory", "its memory is limited"),
+            (cpus.is_some(), "limits.cpus", "its CPUs are limited"),
+            (pids.is_some(), "limits.pids", "its processes are limited"),
+            (nofile.is_some(), "limits.nofile", "its open files are limited"),
+        ];
+        for (_, capability, what) in named.into_iter().filter(|(is_set, ..)| *is_set) {
+            self.need(object.to_owned(), capability, what);
+        }
+    }
+
     fn check_app(&mut self, name: &AppName, app: &App) {
         let object = || format!("app {name}");
         let (capability, what) = match &app.runtime {
@@ -259,9 +279,7 @@ impl Deploy<'_> {
         if app.listen.is_some() {
             self.need(object(), "front", "clients reach it through a traffic front");
         }
-        if app.limits != Limits::default() {
-            self.need(object(), "limits", "it has limits");
-        }
+        self.check_limits(&object(), app);
         if let Some((variable, _)) = values_from(app).find(|(_, from)| matches!(from, ValueFrom::Secret(_))) {
             self.need(object(), "secret", &format!("`{variable}` comes from a secret slot"));
         }

@@ -104,6 +104,8 @@ pub struct AppView {
     pub hosts: Vec<String>,
     /// The file with its output.
     pub log: PathBuf,
+    /// The files with the post-mortems of its processes.
+    pub crashes: Vec<PathBuf>,
     /// Releases, oldest first; the running one last.
     pub history: Vec<ReleaseView>,
 }

@@ -31,7 +31,7 @@ use std::time::Instant;
 pub const QUIET: Duration = Duration::from_secs(10);
 
 /// The most bytes that one read gives.
-const MAX_READ: usize = 1 << 20;
+pub(crate) const MAX_READ: usize = 1 << 20;
 
 /// One open stream.
 #[derive(Debug)]

@@ -446,6 +446,79 @@ fn logs_and_events_are_passed_on() {
     assert_eq!(serde_json::from_str::<Event>(&ran.out).unwrap(), event);
 }
 
+/// Lines as a supervisor writes them, the first of which says that it is line `first`.
+fn log(first: u64, count: u64) -> String {
+    let time = "2026-11-22T17:46:28.123Z";
+    let lines = (first + 1..first + count).map(|n| format!("{time} out text {n}\n"));
+    std::iter::once(format!("{time} zed line {first}\n")).chain(lines).collect()
+}
+
+fn numbers(output: &str) -> Vec<u64> {
+    output.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn logs_go_on_from_a_number_over_rotations_and_name_what_is_missing() {
+    let fake = Fake::new();
+    fake.put("apps/hello/log.2", &log(101, 10));
+    fake.put("apps/hello/log.1", &log(111, 10));
+    let time = "2026-11-22T17:46:28.123Z";
+    let lost = format!("{time} zed line 140; lines 131 to 139 were lost, the log could not be written: full\n");
+    fake.put("apps/hello/log", &format!("{}{lost}{time} out text 141\n", log(121, 10)));
+    let all: Vec<u64> = (101..131).chain(140..142).collect();
+    let from = |number: &str| fake.run(&["logs", "--from", number, "hello"]);
+    let since = |number: u64| all.iter().copied().filter(|n| *n >= number).collect::<Vec<_>>();
+    for number in [101, 105, 111, 119, 121, 125, 131, 141, 142, 500] {
+        let ran = from(&number.to_string());
+        assert_eq!((ran.status, numbers(&ran.out), ran.err.as_str()), (0, since(number), ""), "{number}");
+        assert!(ran.out.lines().all(|line| !line.contains("text") || {
+            let (number, text) = (line.split(' ').next().unwrap(), line.rsplit(' ').next().unwrap());
+            number == text
+        }));
+    }
+    let ran = from("7");
+    assert_eq!((ran.status, numbers(&ran.out)), (0, all.clone()));
+    assert_eq!(ran.err, "lines 7 to 100 are no longer kept\n");
+    let ran = fake.run(&["logs", "--from", "141", "--json", "hello"]);
+    assert_eq!(ran.out, format!("{{\"number\":141,\"line\":\"{time} out text 141\"}}\n"));
+    // An app that was stopped right after a rotation.
+    fake.put("apps/hello/log", "");
+    assert_eq!(numbers(&from("119").out), [119, 120]);
+}
+
+#[test]
+fn following_from_a_number_catches_up_with_what_was_rotated_away() {
+    let fake = Fake::new();
+    fake.put("apps/hello/log", &log(11, 3));
+    let mut child =
+        fake.command(&["logs", "-f", "--from", "12", "hello"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || numbers(&lines.next().unwrap().unwrap())[0];
+    assert_eq!((next(), next()), (12, 13));
+    // Two rotations between two reads: 14 and 15 are only in the older part.
+    fake.put("apps/hello/log.1", &log(14, 2));
+    fake.put("apps/hello/new", &log(16, 2));
+    fs::rename(fake.path("apps/hello/new"), fake.path("apps/hello/log")).unwrap();
+    assert_eq!((next(), next(), next(), next()), (14, 15, 16, 17));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn post_mortems_are_shown() {
+    let fake = Fake::new();
+    fake.put("apps/hello/crash", "");
+    fake.put("apps/hello/crash.json", "");
+    fake.run(&["crash", "hello"]).is(0, "", "");
+    fake.run(&["crash", "--json", "hello"]).is(0, "{\n  \"crashes\": []\n}\n", "");
+    fake.put("apps/hello/crash", "crash 2026\nended signal 11\n");
+    fake.put("apps/hello/crash.json", "{\"format\": 1, \"crashes\": [{\"signal\": \"SIGSEGV\"}]}");
+    fake.run(&["crash", "hello"]).is(0, "crash 2026\nended signal 11\n", "");
+    let ran = fake.run(&["crash", "--json", "hello"]);
+    let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["crashes"][0]["signal"], "SIGSEGV");
+}
+
 #[test]
 fn following_goes_on_with_what_is_appended() {
     let fake = Fake::new();

@@ -480,4 +480,8 @@ impl Host for LocalHost {
     fn log_path(&self, app: &Instance) -> PathBuf {
         self.files(app).log()
     }
+
+    fn crash_path(&self, app: &Instance) -> PathBuf {
+        self.files(app).crash_json()
+    }
 }

@@ -441,6 +441,10 @@ impl Host for SimHost {
     fn log_path(&self, app: &Instance) -> PathBuf {
         PathBuf::from("/nonexistent").join(app.to_string()).join("log")
     }
+
+    fn crash_path(&self, app: &Instance) -> PathBuf {
+        self.log_path(app).with_file_name("crash.json")
+    }
 }
 
 #[cfg(test)]

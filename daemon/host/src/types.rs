@@ -51,6 +51,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// The file that holds its output, newest part.
     fn log_path(&self, instance: &Instance) -> PathBuf;
+
+    /// The file that holds its post-mortems, as JSON; the same as text is beside it, without `.json`.
+    fn crash_path(&self, instance: &Instance) -> PathBuf;
 }
 
 /// What is known of a started app.

@@ -9,6 +9,7 @@ use crate::events::About;
 use crate::observe::Look;
 use crate::shared::Busy;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use zed_ctl::AppView;
 use zed_ctl::DatasetView;
@@ -170,6 +171,7 @@ impl Engine {
             env: definition.env.clone(),
             error: failed.map(|deploy| deploy.text.clone()).unwrap_or_default(),
             log: self.parts.host.log_path(&Instance::first(app)),
+            crashes: vec![self.parts.host.crash_path(&Instance::first(app))],
             ..AppView::default()
         }
     }
@@ -244,7 +246,7 @@ impl Cache {
 pub struct Ground<'a> {
     /// This host.
     pub host_name: &'a HostName,
-    /// Where its log is.
+    /// Where its log and its post-mortems are.
     pub host: &'a dyn Host,
     /// Kept releases.
     pub releases: &'a BTreeMap<String, Release>,
@@ -272,6 +274,7 @@ pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, sta
         env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
         hosts: vec![ground.host_name.to_string()],
         log: ground.host.log_path(&Instance::first(&stamp.app)),
+        crashes: crash_paths(ground.host, look, &stamp.app),
         history: zed_plan::history(dataset, &look.observed, &stamp.app)
             .into_iter()
             .map(release_view)
@@ -286,6 +289,13 @@ pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, sta
         view.held = format!("rolled back to @{to}, held against generation {generation} and older");
     }
     view
+}
+
+/// Where the post-mortems of an app's processes are: of the first, and of all others that are known.
+fn crash_paths(host: &dyn Host, look: &Look, app: &AppName) -> Vec<PathBuf> {
+    let first = Instance::first(app);
+    let others = look.processes.keys().filter(|instance| instance.app == *app && **instance != first);
+    std::iter::once(&first).chain(others).map(|instance| host.crash_path(instance)).collect()
 }
 
 fn dataset_view(dataset: &Dataset) -> DatasetView {

@@ -82,6 +82,9 @@ impl Host for WritingHost {
     fn log_path(&self, app: &Instance) -> PathBuf {
         self.sim.log_path(app)
     }
+    fn crash_path(&self, app: &Instance) -> PathBuf {
+        self.sim.crash_path(app)
+    }
 }
 
 /// A running engine.

@@ -151,7 +151,16 @@ fn mode_of(node: &Node) -> u32 {
         | Node::HostFile(_, HostFile::Ctl)
         | Node::View(SpecDir::Deploy, _, ViewFile::Plan) => 0o644,
         // Output and environment may hold what not everybody should read; the daemon's log names paths.
-        Node::AppFile(_, AppFile::Log | AppFile::Env)
+        Node::AppFile(
+            _,
+            AppFile::Log
+            | AppFile::Log1
+            | AppFile::Log2
+            | AppFile::Log3
+            | AppFile::Crash
+            | AppFile::CrashJson
+            | AppFile::Env,
+        )
         | Node::RootFile(RootFile::Log)
         | Node::HostFile(_, HostFile::Import)
         | Node::View(_, _, ViewFile::PlanJson) => 0o640,
@@ -195,6 +204,13 @@ impl Tree {
             attr.mode = real.mode() & 0o7777;
             (attr.uid, attr.gid) = (real.uid(), real.gid());
             attr.mtime = real.modified()?;
+        } else if let Some(path) = self.old_log(node) {
+            // Gone when there is less output than that, as after somebody removed it.
+            let real = std::fs::metadata(path)?;
+            (attr.size, attr.mtime) = (real.len(), real.modified()?);
+        } else if let Node::AppFile(app, AppFile::Crash | AppFile::CrashJson) = node {
+            attr.size = self.text(node)?.len() as u64;
+            attr.mtime = crate::tree::crash::modified(&self.crash_files(app)?).unwrap_or(self.started);
         } else if let Some(path) = self.stream_path(node) {
             if let Ok(real) = std::fs::metadata(path) {
                 (attr.size, attr.mtime) = (real.len(), real.modified()?);

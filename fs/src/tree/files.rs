@@ -23,6 +23,9 @@ use crate::wait::Step;
 use crate::wait::Waiting;
 use nix::errno::Errno;
 use parking_lot::Mutex;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -66,6 +69,8 @@ enum Kind {
     /// `deploy/NAME.plan` for writing, with what a read gives.
     Plan(PlanHandle, Arc<[u8]>),
     Stream(Arc<Stream>),
+    /// A real file that is not written to any more.
+    Real(File),
     /// `NAME.wait`: the verdict, once it is known.
     Wait {
         name: Arc<str>,
@@ -82,7 +87,7 @@ impl Handle {
     /// True when a close has nothing to do.
     pub fn is_read_only(&self) -> bool {
         match &self.kind {
-            Kind::Text(_) | Kind::Stream(_) | Kind::Wait { .. } => true,
+            Kind::Text(_) | Kind::Stream(_) | Kind::Real(_) | Kind::Wait { .. } => true,
             Kind::Verb(..) | Kind::Plan(..) => false,
             Kind::Spec { write, .. } => !write,
         }
@@ -103,6 +108,14 @@ impl Handle {
             _ => None,
         }
     }
+}
+
+/// Of what a client asked for, at most what one answer may hold.
+fn read_real(file: &File, offset: u64, size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size.min(crate::stream::MAX_READ)];
+    let count = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(count);
+    Ok(bytes)
 }
 
 /// The verb file that a node is.
@@ -146,7 +159,10 @@ impl Tree {
                 // Root passes the kernel's check of the permission bits, and learns it here.
                 _ if access.write => return Err(Errno::EACCES.into()),
                 (_, Some(path)) => Kind::Stream(Arc::new(Stream::open(&path))),
-                _ => Kind::Text(self.text(node)?),
+                _ => match self.old_log(node) {
+                    Some(path) => Kind::Real(File::open(path)?),
+                    None => Kind::Text(self.text(node)?),
+                },
             },
         };
         Ok(Arc::new(Handle { kind }))
@@ -197,6 +213,7 @@ impl Tree {
             }
             Kind::Stream(stream) => stream.read(&self.hub, offset, size, nonblock, self.settings.quiet),
             Kind::Spec { dir, ino, .. } => self.specs(*dir).read(*ino, offset, size).map(Chunk::Own).into(),
+            Kind::Real(file) => read_real(file, offset, size).map(Chunk::Own).map_err(Fault::from).into(),
             Kind::Wait { name, verdict } => self.read_verdict(name, verdict, offset, size, nonblock),
         }
     }

@@ -4,6 +4,7 @@
 //! a [`crate::wait::Step`]. Reading never changes anything.
 
 mod attr;
+mod crash;
 mod errors;
 mod files;
 mod inode;
@@ -191,7 +192,8 @@ impl Tree {
                 app.then(|| Node::App(name.into()))
             }
             Node::App(app) if self.control.world().apps.contains_key(&**app) => {
-                AppFile::from_name(name).map(|file| Node::AppFile(Arc::clone(app), file))
+                let found = AppFile::from_name(name).map(|file| Node::AppFile(Arc::clone(app), file));
+                found.filter(|node| self.is_there(node))
             }
             Node::Hosts => (self.control.world().host.name == name).then(|| Node::Host(name.into())),
             Node::Host(host) if self.control.world().host.name == **host => {
@@ -232,7 +234,8 @@ impl Tree {
                 .map(|app| Entry { name: app.clone(), node: Node::App(app.as_str().into()) })
                 .collect(),
             Node::App(app) if world.apps.contains_key(&**app) => {
-                entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)))
+                let all = entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)));
+                all.into_iter().filter(|entry| self.is_there(&entry.node)).collect()
             }
             Node::Hosts if world.host.name.is_empty() => Vec::new(),
             Node::Hosts => {
@@ -286,6 +289,8 @@ impl Tree {
                 return Ok(self.errors.get(node).map_or_else(|| Arc::new([]) as Arc<[u8]>, |(text, _)| text));
             }
             Node::MetaFile(file) => return Ok(self.meta_text(*file).into_bytes().into()),
+            Node::AppFile(app, AppFile::Crash) => return Ok(crash::text(&self.crash_files(app)?)?.into()),
+            Node::AppFile(app, AppFile::CrashJson) => return Ok(crash::json(&self.crash_files(app)?)?.into()),
             Node::View(dir, deploy, ViewFile::Errors) => {
                 if let Some(text) = self.specs(*dir).refusal(deploy) {
                     return Ok(text);
@@ -340,6 +345,23 @@ impl Tree {
             }
             _ => None,
         }
+    }
+
+    /// The real file behind a part of an app's output that is not written to any more.
+    fn old_log(&self, node: &Node) -> Option<std::path::PathBuf> {
+        let Node::AppFile(app, file @ (AppFile::Log1 | AppFile::Log2 | AppFile::Log3)) = node else {
+            return None;
+        };
+        self.control.world().apps.get(&**app).map(|app| app.log.with_file_name(file.name()))
+    }
+
+    /// False for old output that there is none of yet.
+    fn is_there(&self, node: &Node) -> bool {
+        self.old_log(node).is_none_or(|path| path.exists())
+    }
+
+    fn crash_files(&self, app: &str) -> Result<Vec<std::path::PathBuf>, Fault> {
+        Ok(self.control.world().apps.get(app).ok_or(Errno::ENOENT)?.crashes.clone())
     }
 
     /// Records a refusal for the `error` file at the top, which speaks for `deploy/` and `plan/` too.

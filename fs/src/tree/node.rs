@@ -71,6 +71,16 @@ files! {
         Health = "health",
         /// Its output: a stream.
         Log = "log",
+        /// The output before that, once there is so much.
+        Log1 = "log.1",
+        /// The output before that.
+        Log2 = "log.2",
+        /// The oldest output that is kept.
+        Log3 = "log.3",
+        /// How its last runs ended unexpectedly, newest first.
+        Crash = "crash",
+        /// The same as JSON.
+        CrashJson = "crash.json",
         /// Prometheus text of this app.
         Metrics = "metrics",
         /// Its environment.

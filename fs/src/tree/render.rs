@@ -65,7 +65,13 @@ fn app_text(world: &World, app: &str, file: AppFile) -> Option<String> {
         AppFile::Metrics => Some(zed_ctl::render_app_metrics(app)),
         AppFile::Env => Some(zed_ctl::render_env(app)),
         AppFile::Hosts => Some(zed_ctl::render_hosts(app)),
-        AppFile::Log | AppFile::Error => None,
+        AppFile::Log
+        | AppFile::Log1
+        | AppFile::Log2
+        | AppFile::Log3
+        | AppFile::Crash
+        | AppFile::CrashJson
+        | AppFile::Error => None,
     }
 }
 

@@ -46,6 +46,35 @@ fn sizes_are_true() {
     }
 }
 
+/// Post-mortems and older output are what the supervisor wrote, at once and without a wait at the end.
+#[test]
+fn post_mortems_and_older_output_are_passed_on() {
+    let Some(rig) = Rig::new() else { return };
+    let log = rig.fake.world_now().apps["hello"].log.clone();
+    let beside = |name: &str| log.with_file_name(name);
+    assert_eq!(rig.ok("cat apps/hello/crash apps/hello/crash.json; stat -c %s apps/hello/crash"), "0\n");
+    assert_eq!(rig.ok("ls apps/hello | grep -c 'log[.]'; true"), "0\n");
+    fs::write(beside("crash"), "crash 2026\nended signal 11\n").unwrap();
+    fs::write(beside("crash.json"), "{\"format\": 1}\n").unwrap();
+    fs::write(beside("log.1"), "older\n".repeat(100_000)).unwrap();
+    assert_eq!(rig.read("apps/hello/crash"), "crash 2026\nended signal 11\n");
+    assert_eq!(rig.read("apps/hello/crash.json"), "{\"format\": 1}\n");
+    assert_eq!(rig.ok("stat -c '%s %a' apps/hello/crash.json apps/hello/log.1"), "14 640\n600000 640\n");
+    assert_eq!(rig.ok("ls apps/hello | grep 'log[.]'"), "log.1\n");
+    assert_eq!(rig.ok("md5sum < apps/hello/log.1"), rig.ok(&format!("md5sum < {}", beside("log.1").display())));
+    rig.ok("! cat apps/hello/log.2; ! echo x > apps/hello/crash; ! rm apps/hello/log.1");
+    // A read is one post-mortem, also when another takes its place.
+    let mut file = File::open(rig.path("apps/hello/crash")).unwrap();
+    let mut begin = [0; 5];
+    file.read_exact(&mut begin).unwrap();
+    fs::write(beside("crash.new"), "crash 2027\n").unwrap();
+    fs::rename(beside("crash.new"), beside("crash")).unwrap();
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, " 2026\nended signal 11\n");
+    assert_eq!(rig.read("apps/hello/crash"), "crash 2027\n");
+}
+
 /// T3. A read is one consistent snapshot, taken at open.
 #[test]
 fn a_read_is_a_snapshot() {

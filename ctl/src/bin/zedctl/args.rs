@@ -105,7 +105,12 @@ pub(crate) enum Command {
         app: String,
         /// How much of it
         #[command(flatten)]
-        tail: Tail,
+        options: LogOptions,
+    },
+    /// How the last runs of an app ended unexpectedly, newest first
+    Crash {
+        /// The app
+        app: String,
     },
     /// What happens on this host
     Events {
@@ -182,6 +187,20 @@ pub(crate) struct Tail {
     /// Begin with the last N lines; all without -f, 10 with it
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) lines: Option<usize>,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LogOptions {
+    /// Go on as more comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Begin with the last N lines; all without -f, 10 with it
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<usize>,
+    /// Begin with line N, older parts of the output included, and show the number of each line
+    #[arg(long, value_name = "N", conflicts_with = "lines")]
+    pub(crate) from: Option<u64>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod args;
 mod deploy;
 mod find;
 mod interrupt;
+mod logs;
 mod mount;
 mod offline;
 mod paint;
@@ -76,7 +77,8 @@ fn run(cli: &Cli, ui: &mut Ui) -> Ended {
         }
         Command::Rollback { app, target, wait } => app::rollback(&shared, ui, app, target, *wait),
         Command::History { app } => status::history(tree, ui, app),
-        Command::Logs { app, tail } => show::logs(tree, ui, app, *tail),
+        Command::Logs { app, options } => logs::logs(tree, ui, app, *options),
+        Command::Crash { app } => logs::crash(tree, ui, app),
         Command::Events { tail } => show::events(tree, ui, *tail),
         Command::Wait { deploy, wait } => deploy::wait(&shared, ui, deploy, *wait),
         Command::Start { app, wait } => app::control(&shared, ui, app, "start", *wait),

@@ -1,4 +1,4 @@
-//! `logs`, `events`, `import` and `version`: what a file of the tree says, passed on.
+//! `events`, `import` and `version`: what a file of the tree says, passed on.
 
 use crate::args::Tail;
 use crate::paint::Ended;
@@ -6,7 +6,6 @@ use crate::paint::Failure;
 use crate::paint::Ui;
 use crate::paint::safe_lines;
 use crate::status::host_name;
-use crate::status::read_app;
 use crate::tree::Tree;
 use serde::Serialize;
 use std::io;
@@ -18,18 +17,6 @@ use zed_ctl::Event;
 
 /// Lines that `-f` begins with when nothing else is asked for, as `tail` does.
 const FOLLOW_FROM: usize = 10;
-
-/// `zedctl logs [-f] [-n N] APP`: byte for byte what the app wrote, as `cat` would show it.
-pub(crate) fn logs(tree: &dyn Tree, ui: &mut Ui, app: &str, tail: Tail) -> Ended {
-    read_app(tree, app)?;
-    pass_on(tree, ui, &format!("apps/{app}/log"), tail, |ui, line| {
-        if ui.json {
-            writeln!(ui.out, "{}", serde_json::Value::from(line))
-        } else {
-            writeln!(ui.out, "{line}")
-        }
-    })
-}
 
 /// `zedctl events [-f] [-n N]`: the lines as they are; with `--json` one object a line.
 pub(crate) fn events(tree: &dyn Tree, ui: &mut Ui, tail: Tail) -> Ended {
@@ -45,7 +32,8 @@ pub(crate) fn events(tree: &dyn Tree, ui: &mut Ui, tail: Tail) -> Ended {
     })
 }
 
-fn pass_on(
+/// Passes the lines of a stream on.
+pub(crate) fn pass_on(
     tree: &dyn Tree,
     ui: &mut Ui,
     path: &str,

@@ -307,6 +307,7 @@ fn world(log: &Path) -> World {
         env: strings(&[("PORT", "8123")]),
         hosts: vec!["h1".to_owned()],
         log: log.to_path_buf(),
+        crashes: vec![log.with_file_name("crash.json")],
         history: vec![
             ReleaseView {
                 version: "1.0.0".to_owned(),

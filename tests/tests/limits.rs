@@ -48,9 +48,14 @@ fn an_app_that_exceeds_its_memory_leaves_a_post_mortem() {
     zed.eventually("grep -qx 'state backoff' $M/apps/greedy/status");
     assert_eq!(zed.key("apps/greedy/status", "last_exit"), "oom killed (limit 32M)");
     let crash = zed.ok("cat $M/apps/greedy/crash");
-    for line in
-        ["app greedy", "version 1.0.0", "ended oom killed (limit 32M)", "oom yes", "memory_limit 32M", "restarts 0"]
-    {
+    for line in [
+        "app greedy",
+        "version 1.0.0",
+        "ended oom killed (limit 32M)",
+        "oom yes",
+        "memory_limit 32M",
+        "restarts 0",
+    ] {
         assert!(crash.lines().any(|shown| shown == line), "{line:?} in {crash}");
     }
     assert!(crash.contains(" out filling"), "{crash}");

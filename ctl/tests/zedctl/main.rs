@@ -463,7 +463,8 @@ fn logs_go_on_from_a_number_over_rotations_and_name_what_is_missing() {
     fake.put("apps/hello/log.2", &log(101, 10));
     fake.put("apps/hello/log.1", &log(111, 10));
     let time = "2026-11-22T17:46:28.123Z";
-    let lost = format!("{time} zed line 140; lines 131 to 139 were lost, the log could not be written: full\n");
+    let lost =
+        format!("{time} zed line 140; lines 131 to 139 were lost, the log could not be written: full\n");
     fake.put("apps/hello/log", &format!("{}{lost}{time} out text 141\n", log(121, 10)));
     let all: Vec<u64> = (101..131).chain(140..142).collect();
     let from = |number: &str| fake.run(&["logs", "--from", number, "hello"]);

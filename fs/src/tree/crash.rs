@@ -72,7 +72,8 @@ mod tests {
         assert_eq!(modified(&files), None);
         for (file, at) in files.iter().zip(["2026-11-22T17:46:28.123Z", "2026-11-22T17:46:29.123Z"]) {
             std::fs::create_dir_all(file.parent().expect("parent")).expect("mkdir");
-            std::fs::write(file, format!("{{\"format\": 1, \"crashes\": [{{\"at\": \"{at}\"}}]}}\n")).expect("write");
+            std::fs::write(file, format!("{{\"format\": 1, \"crashes\": [{{\"at\": \"{at}\"}}]}}\n"))
+                .expect("write");
             std::fs::write(file.with_extension(""), format!("crash {at}\n")).expect("write");
         }
         let shown = String::from_utf8(text(&files).expect("text")).expect("UTF-8");

@@ -234,7 +234,8 @@ impl Tree {
                 .map(|app| Entry { name: app.clone(), node: Node::App(app.as_str().into()) })
                 .collect(),
             Node::App(app) if world.apps.contains_key(&**app) => {
-                let all = entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)));
+                let all =
+                    entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)));
                 all.into_iter().filter(|entry| self.is_there(&entry.node)).collect()
             }
             Node::Hosts if world.host.name.is_empty() => Vec::new(),

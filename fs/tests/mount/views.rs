@@ -61,7 +61,10 @@ fn post_mortems_and_older_output_are_passed_on() {
     assert_eq!(rig.read("apps/hello/crash.json"), "{\"format\": 1}\n");
     assert_eq!(rig.ok("stat -c '%s %a' apps/hello/crash.json apps/hello/log.1"), "14 640\n600000 640\n");
     assert_eq!(rig.ok("ls apps/hello | grep 'log[.]'"), "log.1\n");
-    assert_eq!(rig.ok("md5sum < apps/hello/log.1"), rig.ok(&format!("md5sum < {}", beside("log.1").display())));
+    assert_eq!(
+        rig.ok("md5sum < apps/hello/log.1"),
+        rig.ok(&format!("md5sum < {}", beside("log.1").display()))
+    );
     rig.ok("! cat apps/hello/log.2; ! echo x > apps/hello/crash; ! rm apps/hello/log.1");
     // A read is one post-mortem, also when another takes its place.
     let mut file = File::open(rig.path("apps/hello/crash")).unwrap();

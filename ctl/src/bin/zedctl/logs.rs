@@ -36,7 +36,8 @@ pub(crate) fn logs(tree: &dyn Tree, ui: &mut Ui, app: &str, options: LogOptions)
             }
         });
     };
-    let mut reader = Numbered { tree, app, next: from.max(1), wanted: from.max(1), at: 0, begun: false, output: None };
+    let mut reader =
+        Numbered { tree, app, next: from.max(1), wanted: from.max(1), at: 0, begun: false, output: None };
     let path = format!("apps/{app}/log");
     let streamed = tree.stream(&path, None, follow, &mut |line| reader.line(ui, line));
     let older = if reader.begun || streamed.is_err() { Ok(()) } else { reader.older(ui, u64::MAX) };

@@ -112,7 +112,9 @@ impl Report {
             }
         }
         for app in self.listed(tree, "apps") {
-            for file in ["status.json", "history", "snapshots", "rollback", "health", "hosts", "crash", "error"] {
+            for file in
+                ["status.json", "history", "snapshots", "rollback", "health", "hosts", "crash", "error"]
+            {
                 self.take(tree, &format!("apps/{app}/{file}"));
             }
             self.remember_environment(tree, &format!("apps/{app}/env"));

@@ -31,16 +31,20 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// A client that has sent no whole request for so long is let go.
 const IDLE: Duration = Duration::from_secs(75);
+/// Between two lines in the log about requests that were broken off.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Sends of one request that may be sent twice.
 const SENDS: u32 = 3;
 
@@ -48,6 +52,28 @@ const SENDS: u32 = 3;
 pub(crate) struct Http {
     routes: Rc<Routes>,
     pool: Pool,
+    broken: Broken,
+}
+
+/// Tells of requests that instances broke off, once a minute at most: an app that fails must not fill its log here.
+#[derive(Default)]
+struct Broken {
+    untold: Cell<u64>,
+    told: Cell<Option<Instant>>,
+}
+
+impl Broken {
+    fn tell(&self, error: &hyper::Error) {
+        let untold = self.untold.get() + 1;
+        self.untold.set(untold);
+        if self.told.get().is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            self.told.set(Some(Instant::now()));
+            self.untold.set(0);
+            crate::report(&format!(
+                "an instance broke a request off ({untold} since the last line): {error}"
+            ));
+        }
+    }
 }
 
 /// Why there is no answer of an instance.
@@ -73,7 +99,11 @@ struct Answered {
 
 impl Http {
     pub(crate) fn new(routes: &Rc<Routes>) -> Rc<Self> {
-        Rc::new(Self { routes: Rc::clone(routes), pool: Pool::new(Rc::clone(routes)) })
+        Rc::new(Self {
+            routes: Rc::clone(routes),
+            pool: Pool::new(Rc::clone(routes)),
+            broken: Broken::default(),
+        })
     }
 
     /// Serves a client until it goes, or until the front ends and it has its answer.
@@ -123,7 +153,7 @@ impl Http {
                 response
             }
             Err(Failure::Broken(error)) => {
-                crate::report(&format!("an instance broke a request off: {error}"));
+                self.broken.tell(&error);
                 own(StatusCode::BAD_GATEWAY, "the app's instance broke the request off")
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 mod converge;
 mod daemon;
+mod front;
 mod peers;
 mod read;
 mod rollback;
@@ -16,7 +17,7 @@ mod rollback;
 /// Command line of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these: read, converge, rollback.
+    /// Run only these: read, converge, rollback, front.
     pub names: Vec<String>,
     /// Fewer repetitions and smaller sizes: shows that the bench works, not how fast zed is.
     #[arg(long)]
@@ -103,10 +104,14 @@ fn show(d: Duration) -> String {
 /// When something cannot be built or started.
 pub fn run(options: &Options) -> Result<u8, String> {
     type Bench = fn(&Options) -> Result<(), String>;
-    const BENCHES: &[(&str, Bench)] =
-        &[("read", read::run), ("converge", converge::run), ("rollback", rollback::run)];
+    const BENCHES: &[(&str, Bench)] = &[
+        ("read", read::run),
+        ("converge", converge::run),
+        ("rollback", rollback::run),
+        ("front", front::run),
+    ];
     if let Some(unknown) = options.names.iter().find(|n| !BENCHES.iter().any(|(name, _)| name == n)) {
-        return Err(format!("there is no bench `{unknown}`; there are read, converge and rollback"));
+        return Err(format!("there is no bench `{unknown}`; there are read, converge, rollback and front"));
     }
     if !options.on_zfs {
         machine();

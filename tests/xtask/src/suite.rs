@@ -269,6 +269,19 @@ pub(crate) fn python_programs(
     tools::python_packages(no_install, venv, package, program)
 }
 
+/// Installs the packages of programs that are missing. `Some` says what is still missing and why.
+///
+/// # Errors
+///
+/// When apt-get cannot be started.
+pub(crate) fn install_programs(
+    no_install: bool,
+    programs: &[(&str, &str)],
+) -> Result<Option<String>, String> {
+    let options = Options { tiers: Vec::new(), without: Vec::new(), no_install };
+    tools::install(&options, programs)
+}
+
 /// True when this process may install packages: root, on a system with apt-get.
 fn may_install() -> bool {
     nix::unistd::geteuid().is_root() && has_program("apt-get")

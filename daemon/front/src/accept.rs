@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 /// After the system had no descriptor or memory for a client: it stays in the backlog so long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Counts the clients that are connected.
-#[derive(Default, Clone)]
+/// Counts the clients that are connected, and says when there is room for another.
+#[derive(Clone)]
 pub(crate) struct Clients {
     inner: Rc<Inner>,
+    most: usize,
 }
 
 #[derive(Default)]
@@ -25,12 +26,29 @@ struct Inner {
     gone: Notify,
 }
 
+/// Open files that are not for clients.
+const SPARE: usize = 512;
+
 /// One client, for as long as this lives.
 pub(crate) struct Client {
     inner: Rc<Inner>,
 }
 
 impl Clients {
+    /// As many as so many open files allow: each client needs a second one for its instance, and one that was
+    /// accepted without it would wait in vain. Some are left for idle connections and for the daemon.
+    pub(crate) fn new(open_files: usize) -> Self {
+        let spare = (open_files / 4).min(SPARE);
+        Self { inner: Rc::default(), most: ((open_files - spare) / 2).max(1) }
+    }
+
+    /// Waits until there is room for another.
+    async fn room(&self) {
+        while self.inner.count.get() >= self.most {
+            self.inner.gone.notified().await;
+        }
+    }
+
     pub(crate) fn enter(&self) -> Client {
         self.inner.count.set(self.inner.count.get() + 1);
         Client { inner: Rc::clone(&self.inner) }
@@ -51,9 +69,15 @@ impl Drop for Client {
 }
 
 /// Hands on every client that connects. Never returns.
-pub(crate) async fn accept_all(listener: TcpListener, routes: &Routes, each: impl Fn(TcpStream, SocketAddr)) {
+pub(crate) async fn accept_all(
+    listener: TcpListener,
+    routes: &Routes,
+    clients: &Clients,
+    each: impl Fn(TcpStream, SocketAddr),
+) {
     let mut complained = false;
     loop {
+        clients.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 complained = false;

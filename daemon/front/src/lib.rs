@@ -40,6 +40,8 @@ use zed_host::front::listen_control;
 
 /// Connections that the kernel keeps for a front that is busy.
 const BACKLOG: u32 = 1024;
+/// What POSIX promises, where the system does not say.
+const FEWEST_FILES: usize = 20;
 /// Time for what is open when the front is told to end; its supervisor kills it a little later.
 pub const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,7 @@ fn front(args: &[String]) -> Result<(), FrontError> {
     #[cfg(target_os = "linux")]
     // Only what `ps` shows.
     let _ = nix::sys::prctl::set_name(c"zedd-front");
-    raise_open_files();
+    let clients = accept::Clients::new(raise_open_files());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(FrontError::Runtime)?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -101,18 +103,17 @@ fn front(args: &[String]) -> Result<(), FrontError> {
             signal(SignalKind::terminate()).map_err(FrontError::Runtime)?,
             signal(SignalKind::interrupt()).map_err(FrontError::Runtime)?,
         );
-        serve(&record, listener, control, [terminate, interrupt]).await;
+        serve(&record, listener, control, clients, [terminate, interrupt]).await;
         Ok(())
     })
 }
 
-/// A connection takes two descriptors: as many as the system allows.
-fn raise_open_files() {
+/// As many open files as the system allows; how many that are.
+fn raise_open_files() -> usize {
     use nix::sys::resource::Resource;
-    if let Ok((_, most)) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE) {
-        // With fewer it accepts more slowly.
-        let _ = nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
+    let Ok((now, most)) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE) else { return FEWEST_FILES };
+    let raised = nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    usize::try_from(if raised.is_ok() { most } else { now }).unwrap_or(usize::MAX)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -131,13 +132,13 @@ async fn serve(
     record: &RouteRecord,
     listener: TcpListener,
     control: UnixListener,
+    clients: accept::Clients,
     [mut terminate, mut interrupt]: [Signal; 2],
 ) {
     let routes = Rc::new(Routes::new(record.ports.clone()));
     let http = record.listen.http.then(|| Http::new(&routes));
     let (end, ending) = watch::channel(false);
     tokio::task::spawn_local(control::serve(control, Rc::clone(&routes), record.listen));
-    let clients = accept::Clients::default();
     let spawn = |stream: TcpStream, peer: SocketAddr| {
         let guard = clients.enter();
         match &http {
@@ -158,7 +159,7 @@ async fn serve(
         }
     };
     tokio::select! {
-        () = accept::accept_all(listener, &routes, spawn) => {}
+        () = accept::accept_all(listener, &routes, &clients, spawn) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -344,6 +344,41 @@ fn only_what_may_be_sent_twice_is() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a front of its own, with few open files")]
+fn few_open_files_make_clients_wait_and_lose_none() {
+    for http in [false, true] {
+        let place = Place::new(http);
+        let server = Server::start(|stream| {
+            // Long enough that the others come meanwhile.
+            std::thread::sleep(Duration::from_millis(20));
+            common::echo(stream, "few");
+        });
+        let folder = place.folder.path();
+        let route = format!(
+            r#"{{"format": 1, "listen": "{}", "ports": [{}], "identity": null}}"#,
+            place.listen, server.port
+        );
+        std::fs::write(folder.join("route.json"), route).expect("write");
+        let script =
+            format!("ulimit -n 40; exec {} front {}", env!("CARGO_BIN_EXE_zed-front"), folder.display());
+        let mut front = std::process::Command::new("/bin/sh").args(["-c", &script]).spawn().expect("a shell");
+        wait_for("the front", || TcpStream::connect(place.listen.address).ok());
+        let clients: Vec<_> = (0..100)
+            .map(|_| {
+                let mut client = place.connect();
+                std::thread::spawn(move || ask(&mut client, &get("Connection: close\r\n")))
+            })
+            .collect();
+        let answers: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+        front.kill().expect("kill");
+        front.wait().expect("its end");
+        for answer in answers {
+            assert_eq!(answer.expect("an answer").body, "few ");
+        }
+    }
+}
+
+#[test]
 fn a_taken_address_is_named_with_who_has_it() {
     let place = Place::new(false);
     let holder = TcpListener::bind(place.listen.address).expect("bind");

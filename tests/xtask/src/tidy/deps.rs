@@ -42,6 +42,7 @@ const PROCESS: &[&str] = &[
     "tests/",
     "daemon/tests/",
     "daemon/host/tests/",
+    "daemon/front/tests/",
     "daemon/store/tests/",
     "daemon/store/examples/",
     "fs/tests/",

@@ -3,6 +3,7 @@
 use crate::ast::App;
 use crate::ast::Backoff;
 use crate::ast::Health;
+use crate::ast::JailFile;
 use crate::ast::Placement;
 use crate::ast::Restart;
 use crate::ast::SnapshotPolicy;
@@ -12,6 +13,11 @@ use std::time::Duration;
 impl App {
     /// Time from TERM to KILL unless the spec says otherwise.
     pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
+}
+
+impl JailFile {
+    /// Permission bits of a file in a jail unless the spec says otherwise.
+    pub const DEFAULT_MODE: &str = "0644";
 }
 
 impl Strategy {

@@ -132,7 +132,7 @@ name!(/// The name of an app on this host.
 name!(/// The name of a host.
     HostName, "host name", check_host);
 name!(/// The name of a jail.
-    JailName, "jail name", check_slug);
+    JailName, "jail name", check_jail);
 name!(/// The name of a zone.
     ZoneName, "zone name", check_slug);
 name!(/// The name of a model.
@@ -143,6 +143,19 @@ name!(/// A dataset's path below the root of the store, without the pool.
     DatasetPath, "dataset name", check_dataset);
 name!(/// The name of a secret slot.
     SlotName, "secret slot name", check_slot);
+
+/// A jail's name is a slug that no tool takes for something else: jail(8) and jexec(8) take digits for a jail's
+/// number, bastille(8) takes `all` for every jail.
+fn check_jail(kind: &'static str, text: &str) -> Result<(), NameError> {
+    check_slug(kind, text)?;
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad(kind, text, "jail(8) takes digits alone for a jail's number"));
+    }
+    if text == "all" {
+        return Err(bad(kind, text, "bastille(8) takes `all` for every jail"));
+    }
+    Ok(())
+}
 
 /// Host names are a slug, or several joined by dots.
 fn check_host(kind: &'static str, text: &str) -> Result<(), NameError> {
@@ -201,6 +214,11 @@ mod tests {
                 ("\u{e9}", "a-z"),
                 (&long, "63 bytes"),
             ],
+        );
+        check(
+            JailName::parse,
+            &["a", "10a", "all-in-one"],
+            &[("10", "number"), ("all", "every jail"), ("a.b", "`.`")],
         );
         check(
             DatasetPath::parse,

@@ -285,6 +285,13 @@ impl Maker<'_> {
                 .map(|dataset| JailMount { dataset: dataset.clone(), at: "/x".to_owned(), read_only: true })
                 .collect(),
             params: self.map(&["allow.raw_sockets", "enforce_statfs"], LINES),
+            files: self.several(2, |m| JailFile {
+                path: "/etc/x".to_owned(),
+                content: m.pick(LINES),
+                mode: m.pick(&["0644", "4755", "600"]),
+            }),
+            setup: self.several(2, |m| vec!["echo".to_owned(), m.pick(LINES)]),
+            services: self.some_of(&["sshd", "_x"]),
             manager: if self.yes() { JailManager::Bastille } else { JailManager::JailConf },
             depends_on: spec.jails.keys().filter(|_| self.yes()).cloned().collect(),
             limits: self.limits(),

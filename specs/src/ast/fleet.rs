@@ -64,6 +64,15 @@ pub struct Jail {
     /// jail(8) parameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, String>,
+    /// Files to have inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<JailFile>,
+    /// Commands that are run inside, in this order, when this list is new or has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<Vec<String>>,
+    /// Services to enable and start inside, by sysrc(8) and service(8).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
     /// What manages it.
     pub manager: JailManager,
     /// Jails that must run first.
@@ -84,6 +93,17 @@ pub struct JailMount {
     pub at: String,
     /// Read-only?
     pub read_only: bool,
+}
+
+/// A file inside a jail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JailFile {
+    /// Absolute path inside.
+    pub path: String,
+    /// All that is in it.
+    pub content: String,
+    /// Permission bits in octal, `0644`.
+    pub mode: String,
 }
 
 /// What manages a jail.

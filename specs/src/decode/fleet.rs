@@ -11,11 +11,13 @@ use super::shape::boolean;
 use super::shape::list;
 use super::shape::map;
 use super::shape::set;
+use super::shape::text;
 use super::shape::variant;
 use super::shape::whole32;
 use crate::ast::Gpu;
 use crate::ast::Host;
 use crate::ast::Jail;
+use crate::ast::JailFile;
 use crate::ast::JailManager;
 use crate::ast::JailMount;
 use crate::ast::Job;
@@ -95,6 +97,9 @@ pub(super) fn jail(cx: &mut Cx<'_>, name: Option<&JailName>, node: &Node<'_>) ->
     let params = f.or(cx, "params", BTreeMap::new(), |cx, node| {
         map(cx, node, "jail parameter", jail_parameter, |cx, _, node| check::line(cx, node))
     });
+    let files = f.or(cx, "files", Vec::new(), |cx, node| list(cx, node, jail_file));
+    let setup = f.or(cx, "setup", Vec::new(), |cx, node| list(cx, node, place::command));
+    let services = f.or(cx, "services", Vec::new(), |cx, node| set(cx, node, service));
     let manager = f.or(cx, "manager", JailManager::JailConf, |cx, node| {
         let v = variant(cx, node, "a jail manager", &["JailConf", "Bastille"])?;
         v.unit(cx, if v.name == "Bastille" { JailManager::Bastille } else { JailManager::JailConf })
@@ -120,6 +125,9 @@ pub(super) fn jail(cx: &mut Cx<'_>, name: Option<&JailName>, node: &Node<'_>) ->
         packages: packages?,
         mounts: mounts?,
         params: params?,
+        files: files?,
+        setup: setup?,
+        services: services?,
         manager: manager?,
         depends_on: depends_on?,
         limits: limits?,
@@ -134,6 +142,36 @@ fn jail_mount(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<JailMount> {
     let read_only = f.or(cx, "read_only", true, boolean);
     f.finish(cx);
     Some(JailMount { dataset: dataset?, at: at?, read_only: read_only? })
+}
+
+fn jail_file(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<JailFile> {
+    let mut f = Fields::open(cx, node, "JailFile", "a file")?;
+    let path = f.req(cx, "path", check::absolute_path);
+    let content = f.req(cx, "content", text);
+    let mode = f.or(cx, "mode", JailFile::DEFAULT_MODE.to_owned(), file_mode);
+    f.finish(cx);
+    Some(JailFile { path: path?, content: content?, mode: mode? })
+}
+
+/// Permission bits as chmod(1) writes them.
+fn file_mode(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+    check::line_with(cx, node, |value| {
+        let good = matches!(value.len(), 3 | 4) && value.bytes().all(|b| matches!(b, b'0'..=b'7'));
+        if good { Ok(()) } else { Err("a mode is three or four octal digits, like `0644`".to_owned()) }
+    })
+}
+
+/// The name of an rc.d script. It is also the first half of a variable of rc.conf(5).
+fn service(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+    check::line_with(cx, node, |value| {
+        let good = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if good {
+            Ok(())
+        } else {
+            Err("a service has letters, digits and `_`, as its rc.d script".to_owned())
+        }
+    })
 }
 
 fn jail_parameter(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {

@@ -417,6 +417,15 @@ fn jails_and_zones_are_checked() {
     check(&jail("packages: [\"-x\", \"y\", \"y\"]"), &["@\"-x\" begin with `-`", "@\"y\" duplicate"]);
     check(&jail("params: {\"a b\": \"1\"}"), &["@\"a jail(8)"]);
     check(&jail("params: {\"a\": \"1\\n2\"}"), &["@\"1 control characters"]);
+    good(&jail(
+        "files: [(path: \"/a\", content: \"x\\ny\", mode: \"0600\")], setup: [[\"true\"]], services: [\"sshd\"]",
+    ));
+    check(
+        &jail("files: [(path: \"a\", content: \"\", mode: \"rw\")]"),
+        &["@\"a\" absolute", "@\"rw\" octal"],
+    );
+    check(&jail("services: [\"a-b\"]"), &["@\"a-b\" rc.d script"]);
+    check(&jail("setup: [[]]"), &["@[] program"]);
     check(&jail("manager: Iocage"), &["@Iocage JailConf, Bastille"]);
     check(&jail("depends_on: [\"j\"]"), &["@\"j\" itself"]);
     check(

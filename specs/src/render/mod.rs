@@ -16,6 +16,7 @@ use crate::ast::Health;
 use crate::ast::Hooks;
 use crate::ast::Host;
 use crate::ast::Jail;
+use crate::ast::JailFile;
 use crate::ast::JailManager;
 use crate::ast::Job;
 use crate::ast::Limits;
@@ -324,6 +325,9 @@ fn jail(jail: &Jail) -> Doc {
         packages,
         mounts,
         params,
+        files,
+        setup,
+        services,
         manager,
         depends_on,
         limits: jail_limits,
@@ -346,6 +350,15 @@ fn jail(jail: &Jail) -> Doc {
                 .done()
         })
         .map("params", params, text)
+        .list("files", files, |file| {
+            Struct::plain()
+                .field("path", text(&file.path))
+                .field("content", text(&file.content))
+                .unless(file.mode == JailFile::DEFAULT_MODE, "mode", || text(&file.mode))
+                .done()
+        })
+        .list("setup", setup, |command| Doc::list(command, text))
+        .list("services", services, text)
         .unless(*manager == JailManager::JailConf, "manager", || Doc::plain("Bastille"))
         .list("depends_on", depends_on, name);
     placement(limits(fields, jail_limits), on).done()

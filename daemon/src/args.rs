@@ -3,6 +3,7 @@
 use clap::Parser;
 use clap::Subcommand;
 use std::path::PathBuf;
+use zed_host::guest::service::ServiceManager;
 
 /// Makes this host match the specs in its file tree, and shows its state there.
 #[derive(Debug, Parser)]
@@ -57,6 +58,35 @@ pub enum Command {
         #[command(subcommand)]
         action: Offline,
     },
+    /// zedd as a service of this host: a systemd unit, an rc.d script or an SMF manifest
+    Service {
+        /// What to do
+        #[command(subcommand)]
+        action: ServiceAction,
+    },
+}
+
+/// What can be done with the service.
+#[derive(Debug, Subcommand)]
+pub enum ServiceAction {
+    /// Show the file
+    Print(ServiceArgs),
+    /// Write the file and have zedd started at boot
+    Install(ServiceArgs),
+}
+
+/// How the service is to be.
+#[derive(Debug, clap::Args)]
+pub struct ServiceArgs {
+    /// systemd, rc.d or smf. Default: this system's
+    #[arg(long, value_name = "MANAGER", value_parser = ServiceManager::parse)]
+    pub manager: Option<ServiceManager>,
+    /// Absolute path of zedd. Default: this program's
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+    /// Arguments of zedd, after `--`
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<String>,
 }
 
 /// What can be done offline.

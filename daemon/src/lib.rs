@@ -18,6 +18,7 @@ pub mod observe;
 pub mod offline;
 mod releases;
 pub mod serve;
+pub mod service;
 pub mod shared;
 pub mod state;
 pub mod steps;

@@ -1,4 +1,5 @@
-//! zedd: serves the tree, or supervises one app, or forwards its traffic, or works on the store while no daemon runs.
+//! zedd: serves the tree, or supervises one app, or forwards its traffic, or works on the store while no daemon runs,
+//! or shows the file of its service.
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Some(Command::Offline { store, state, json, action }) => {
             zedd::offline::run(store, state.as_deref(), *json, action)
         }
+        Some(Command::Service { action }) => zedd::service::run(action).map_err(|error| zedd::chain(&error)),
         None => zedd::serve::run(&args),
     };
     match result {

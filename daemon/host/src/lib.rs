@@ -6,6 +6,7 @@ mod cgroup;
 mod command;
 mod facts;
 pub mod front;
+pub mod guest;
 mod identity;
 mod launch;
 mod leftover;

@@ -5,6 +5,7 @@
 
 mod based_on;
 mod deploy;
+mod guest;
 mod history;
 mod instance;
 mod lint;
@@ -28,6 +29,7 @@ mod world;
 pub use deploy::UndeclareInput;
 pub use deploy::plan_deploy;
 pub use deploy::plan_undeclare;
+pub use guest::*;
 pub use history::HistoryEntry;
 pub use history::HistoryKind;
 pub use history::history;

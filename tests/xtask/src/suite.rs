@@ -121,8 +121,11 @@ fn clippy(_: &Options, _: &mut Counts) -> Result<Outcome, String> {
     verdict(&cmd.args(["--", "-D", "warnings"]).run()?)
 }
 
-fn unit(_: &Options, sum: &mut Counts) -> Result<Outcome, String> {
-    tests(sum, &["--workspace"], &Pick::Without("faults"), &[])
+fn unit(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
+    let python = tools::readers(options)?;
+    let env: Vec<(&str, &OsStr)> =
+        python.iter().map(|python| ("ZED_TEST_JAILCONF", python.as_os_str())).collect();
+    tests(sum, &["--workspace"], &Pick::Without("faults"), &env)
 }
 
 fn tidy(_: &Options, _: &mut Counts) -> Result<Outcome, String> {

@@ -22,6 +22,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
 ];
 
+/// Programs that read generated files, and the Debian packages they are in.
+const READERS: &[(&str, &str)] = &[("shellcheck", "shellcheck"), ("xmllint", "libxml2-utils")];
+
+/// Reader of jail.conf(5) that the unit tier was written against.
+const JAILCONF: &str = "jailconf==0.2.2";
+
 /// Version of ansible-core that the tier was written against.
 const ANSIBLE: &str = "ansible-core==2.17.*";
 
@@ -90,6 +96,30 @@ pub(super) fn install(options: &Options, programs: &[(&str, &str)]) -> Result<Op
 /// When a program that is there cannot be started.
 pub(super) fn ansible(no_install: bool) -> Result<Result<PathBuf, String>, String> {
     python_packages(no_install, "ansible", ANSIBLE, "ansible-playbook")
+}
+
+/// Readers of generated files, for the unit tier: what is missing is said, and its tests say so too. Gives the
+/// python that has jailconf.
+///
+/// # Errors
+///
+/// When a program that is there cannot be started.
+pub(super) fn readers(options: &Options) -> Result<Option<PathBuf>, String> {
+    if let Some(missing) = install(options, READERS)? {
+        println!("   generated files are not read by all: {missing}");
+    }
+    // The package has no program: whether it is there is asked of python.
+    let python = crate::root().join("target/venv-jailconf/bin/python");
+    let has =
+        || python.is_file() && Cmd::new(&python).args(["-c", "import jailconf"]).run().is_ok_and(|e| e.ok());
+    if !has() {
+        let made = python_packages(options.no_install, "jailconf", JAILCONF, "jailconf")?;
+        if !has() {
+            println!("   jail.conf is read by no other parser: {}", made.err().unwrap_or_default());
+            return Ok(None);
+        }
+    }
+    Ok(Some(python))
 }
 
 /// A virtual environment `target/venv-NAME` with a package of PyPI; gives its `bin`, which has `program`.

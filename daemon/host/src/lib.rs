@@ -22,6 +22,7 @@ mod tail;
 mod traffic;
 mod types;
 
+pub use cgroup::container_cgroup;
 pub use command::CommandError;
 pub use command::CommandRequest;
 pub use command::Ended;

@@ -166,6 +166,31 @@ fn what_left_the_group_is_found_and_ended_too() {
 }
 
 #[test]
+fn what_starts_more_and_more_processes_and_is_deaf_to_term_is_ended_too() {
+    let place = Place::new();
+    // Each of them ignores TERM, has a session of its own, and starts the next before it sleeps.
+    let mark = format!("{}.43", 10_000_000 + u64::from(std::process::id()));
+    let script = format!(
+        "trap '' TERM; echo $$ > first; n=0; \
+         while :; do setsid sh -c 'trap \"\" TERM; sleep {mark} & sleep {mark}' & \
+         n=$((n+1)); [ $n -lt 200 ] || sleep 0.01; done"
+    );
+    let mut start = place.script("hydra", &script);
+    start.run.restart = Restart::Never;
+    place.host.start(&start).expect("start");
+    place.number("first");
+    place.host.stop(&instance("hydra"), Duration::from_millis(50)).expect("stop");
+    let sleepers = || {
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.windows(mark.len()).any(|part| part == mark.as_bytes())).count()
+    };
+    assert_eq!(sleepers(), 0);
+    assert_eq!(place.info("hydra").observed.status, ProcessStatus::Stopped);
+    assert!(!place.files("hydra").join("crash.json").exists(), "a stop on purpose is no crash");
+}
+
+#[test]
 fn a_restart_waits_until_nothing_of_the_run_before_is_left() {
     let place = Place::new();
     let script = "echo $$ >> mains; setsid sh -c 'echo $$ > stray.new; mv stray.new stray.$PPID; exec sleep 1000' & \

@@ -4,23 +4,49 @@
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 
 /// Kills every process that was started from this folder: its working folder, its arguments or the tag in
 /// its environment name it.
 pub fn end_apps(dir: &Path) {
+    let mut cgroups = BTreeSet::new();
     // A process may start another while it is being killed: until none is left, but not for ever.
     for _ in 0..50 {
         let found = processes_of(dir);
         if found.is_empty() {
-            return;
+            break;
         }
+        cgroups.extend(found.iter().flat_map(|pid| cgroups_of(*pid)));
         for pid in found {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    // A supervisor that is killed cannot remove what it made. Longer paths are below shorter ones.
+    for cgroup in cgroups.iter().rev() {
+        let _ = std::fs::remove_dir(cgroup);
+    }
+}
+
+/// The folders of the cgroups that zed has made for a process, up to the one of its state folder.
+fn cgroups_of(pid: i32) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
+            continue;
+        };
+        let Some(at) = path.rfind("/zed-") else { continue };
+        let above = Path::new("/sys/fs/cgroup").join(controllers).join(path[..at].trim_start_matches('/'));
+        let mut folder = above;
+        for part in path[at + 1..].split('/') {
+            folder.push(part);
+            found.push(folder.clone());
+        }
+    }
+    found
 }
 
 /// Processes of this folder that run (zombies do not).

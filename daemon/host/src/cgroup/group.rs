@@ -130,7 +130,7 @@ impl Groups {
             put(&mut usage.memory_peak, number(path, "memory.peak"));
             put(&mut usage.memory_peak, number(path, "memory.max_usage_in_bytes"));
             put(&mut usage.pids_peak, number(path, "pids.peak"));
-            put(&mut usage.pids_refused, keyed(path, "pids.events", "max"));
+            put(&mut usage.pids_refused, pids_refused(path));
             put(&mut usage.cpu_throttled, keyed(path, "cpu.stat", "nr_throttled"));
         }
         usage
@@ -189,6 +189,13 @@ fn oom_kills(folder: &Path) -> Option<u64> {
     }
     let own = keyed(folder, "memory.oom_control", "oom_kill")?;
     Some(children(folder).iter().filter_map(|child| oom_kills(child)).fold(own, u64::saturating_add))
+}
+
+/// Counted by the cgroup that has the limit or, by kernels before 6.11 and in version 1, by the one that the process is in;
+/// never by both.
+fn pids_refused(folder: &Path) -> Option<u64> {
+    let own = keyed(folder, "pids.events", "max")?;
+    Some(children(folder).iter().filter_map(|child| pids_refused(child)).fold(own, u64::saturating_add))
 }
 
 /// The cgroups right below.

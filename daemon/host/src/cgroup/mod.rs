@@ -29,6 +29,14 @@ pub(crate) fn place_of(app_folder: &Path) -> PathBuf {
     Path::new(&format!("zed-{id:08x}")).join(app_folder.file_name().unwrap_or_default())
 }
 
+/// What a container of this app has to give as `cgroupsPath`: relative, so that the runtime, started as the app's
+/// program, makes the container's cgroup below the app's limits: runc takes a relative path from the cgroup
+/// that it is in itself (version 1), or from the one above that (version 2). In a hierarchy where the app has no cgroup it
+/// is below zedd's own, and its name is of this app only.
+pub fn container_cgroup(app_folder: &Path) -> String {
+    place_of(app_folder).to_string_lossy().replace('/', "-")
+}
+
 /// 32 bits of a device and an inode number: FNV-1a.
 fn fold(device: u64, inode: u64) -> u32 {
     let bytes = device.to_le_bytes().into_iter().chain(inode.to_le_bytes());

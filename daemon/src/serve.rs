@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let engine = Engine::new(Parts {
         fixed: fixed(host_name, &store_name, facts, capabilities(state.root())),
         store: store.clone(),
-        host,
+        host: host.clone(),
         state: state.clone(),
         store_name: store_name.clone(),
         shared: shared.clone(),
@@ -91,6 +91,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     .map_err(|e| crate::chain(&e))?;
     let control: Arc<dyn Control> =
         Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), log_level));
+    watch::start_apps(host, shared.clone());
     watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
     let (alive, ended) = tokio::sync::oneshot::channel::<()>();
     let engine = std::thread::Builder::new()

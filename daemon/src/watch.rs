@@ -1,12 +1,34 @@
-//! Wakes the loop when a spec is placed in the state directory by other means than the tree: git, rsync, cp.
+//! Wakes the loop when a spec is placed in the state directory by other means than the tree (git, rsync, cp), and
+//! when an app or its supervisor ends by itself.
 //!
-//! Only a wake-up: the loop reads the folders itself. Where there is no inotify the drift timer finds them.
+//! Only a wake-up: the loop looks itself. Where there is no inotify the drift timer finds the same.
 
 use crate::shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use zed_host::LocalHost;
 
-/// Starts watching. Failing to is said in the log, and costs only time: the timer looks as well.
+/// A wake-up for several apps that end at once, not one for each.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Starts watching the apps. Failing to is said in the log, and costs only time: the timer looks as well.
+pub(crate) fn start_apps(host: Arc<LocalHost>, shared: Arc<Shared>) {
+    let started = std::thread::Builder::new().name("watch-apps".to_owned()).spawn(move || {
+        let watched = host.watch(&mut |_| {
+            shared.wake();
+            std::thread::sleep(PAUSE);
+        });
+        if let Err(error) = watched {
+            tracing::warn!(%error, "the apps are not watched; they are looked at when the drift timer runs");
+        }
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "no thread to watch the apps");
+    }
+}
+
+/// Starts watching the folders of specs. Failing to is said in the log, and costs only time: the timer looks as well.
 pub(crate) fn start(folders: Vec<PathBuf>, shared: Arc<Shared>) {
     let started = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Err(error) = watch(&folders, &shared) {

@@ -21,6 +21,7 @@ mod supervisor;
 mod tail;
 mod traffic;
 mod types;
+mod watch;
 
 pub use cgroup::container_cgroup;
 pub use command::CommandError;

@@ -126,6 +126,12 @@ impl LocalHost {
         &self.inner.program
     }
 
+    /// `STATE/apps`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn apps_folder(&self) -> &std::path::Path {
+        &self.inner.apps
+    }
+
     pub(crate) fn files(&self, app: &Instance) -> AppFiles {
         AppFiles::new(self.inner.apps.join(app.to_string()))
     }

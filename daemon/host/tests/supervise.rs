@@ -331,6 +331,36 @@ fn an_app_whose_supervisor_was_killed_is_gone_and_is_replaced_and_not_doubled() 
     assert_eq!(place.info("lone").observed.status, ProcessStatus::Stopped);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_apps_do_by_themselves_is_noticed_and_what_was_asked_for_is_not() {
+    let place = Place::new();
+    place.host.start(&place.script("old", "sleep 1000")).expect("start");
+    let (tell, told) = std::sync::mpsc::channel();
+    let host = place.new_daemon();
+    // It watches until the test program ends.
+    std::thread::spawn(move || host.watch(&mut |instance| drop(tell.send(instance.to_string()))));
+    let next = || loop {
+        let name = told.recv_timeout(Duration::from_secs(60)).expect("something is noticed");
+        if !name.starts_with("first") {
+            return name;
+        }
+    };
+    // It does not say when it begins: until then nothing is noticed.
+    let begun = |number: u32| {
+        place.host.start(&place.script(&format!("first{number}"), "exit 3")).expect("start");
+        told.recv_timeout(Duration::from_millis(500)).is_ok()
+    };
+    assert!((0..100).any(begun), "it never began");
+    place.host.start(&place.script("new", "sleep 1000")).expect("start");
+    place.host.stop(&instance("new"), Duration::ZERO).expect("stop");
+    signal(place.supervisor_pid("old"), Signal::SIGKILL);
+    assert_eq!(next(), "old", "its supervisor was killed");
+    place.host.start(&place.script("short", "exit 3")).expect("start");
+    assert_eq!(next(), "short", "it ended");
+    place.host.stop(&instance("short"), Duration::ZERO).expect("stop");
+}
+
 #[test]
 fn a_process_id_that_was_given_to_somebody_else_is_left_alone() {
     let place = Place::new();

@@ -56,6 +56,21 @@ pub(crate) fn is_branch(path: &str) -> bool {
     path.strip_prefix(BRANCHES).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// The folder of a release below its dataset's mountpoint. Two versions never share one: what a file name should not
+/// hold is written as `%` and two hexadecimal digits, and so is a dot at the beginning.
+pub fn release_folder(version: &str) -> String {
+    let mut name = String::from("releases/");
+    for (index, byte) in version.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'+' | b'-');
+        if plain && !(index == 0 && byte == b'.') {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    name
+}
+
 /// True for what belongs to zed itself: `zed` and everything below it.
 pub fn is_own(path: &str) -> bool {
     path.strip_prefix("zed").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -77,6 +92,21 @@ mod tests {
             assert!(is_branch(branch.as_str()), "{branch}");
             assert_eq!(stem_of_branch(branch.as_str()), Some(branch_stem(&dataset).as_str()));
             assert!(seen.insert(branch), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_release_has_a_folder_of_its_own() {
+        for (version, folder) in [
+            ("1.0.0", "releases/1.0.0"),
+            ("2.1+build-3_x", "releases/2.1+build-3_x"),
+            ("..", "releases/%2e."),
+            (".new-1", "releases/%2enew-1"),
+            ("a/../b", "releases/a%2f..%2fb"),
+            ("1.0%", "releases/1.0%25"),
+            ("\u{fc}", "releases/%c3%bc"),
+        ] {
+            assert_eq!(release_folder(version), folder, "{version}");
         }
     }
 

@@ -47,6 +47,14 @@ impl Observed {
         self.processes.range(all).map(|(instance, process)| (instance.number, process))
     }
 
+    /// The processes of an app that run or will by themselves; its front is not among them.
+    pub fn alive(&self, app: &AppName) -> Vec<u32> {
+        let all = self.processes_of(app);
+        all.filter(|(number, process)| *number > 0 && process.status.is_alive())
+            .map(|(number, _)| number)
+            .collect()
+    }
+
     /// What it knows of one process.
     pub fn process(&self, app: &AppName, number: u32) -> Option<&ObservedProcess> {
         self.processes.get(&Instance::new(app, number))

@@ -405,6 +405,9 @@ pub struct Release {
     /// The folder that it runs in, below its dataset's mountpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
+    /// Digest of the artifact in that folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
 }
 
 // serde hands out references.

@@ -1,6 +1,7 @@
 //! Properties of all plans, on random specs and random histories: planning again finds nothing to do, a failure
 //! anywhere leaves what was before, nothing that zed did not create is destroyed, and a rollback loses nothing.
 
+use crate::instance::Instance;
 use crate::observed::ObservedDataset;
 use crate::observed::ObservedProcess;
 use crate::observed::ObservedSnapshot;
@@ -10,12 +11,14 @@ use crate::plan::Severity;
 use crate::plan::Step;
 use crate::plan::Unit;
 use crate::testing::*;
+use crate::verb::AppVerb;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
+use zed_spec::DatasetPath;
 
 const HOMES: [&str; 5] = ["a", "a/b", "c", "e/f/g", "a/b/h"];
 const DATA: [&str; 4] = ["d", "a/b/d", "m/n", "c/x"];
@@ -32,6 +35,10 @@ struct RandomApp {
     kind: u8,
     depends: Vec<bool>,
     hooks: bool,
+    strategy: u8,
+    instances: u32,
+    listen: bool,
+    artifact: u8,
 }
 
 #[derive(Clone)]
@@ -46,16 +53,25 @@ struct RandomSpec {
 fn random_app() -> impl Strategy<Value = RandomApp> {
     let parts = (any::<bool>(), 0..HOMES.len(), vec(any::<bool>(), DATA.len()), 1u8..4, 0u8..2, 1u8..3);
     let more = (0u8..4, vec(any::<bool>(), APPS.len()), any::<bool>());
-    (parts, more).prop_map(|((present, home, data, version, env, grace), (kind, depends, hooks))| RandomApp {
-        present,
-        home,
-        data,
-        version,
-        env,
-        grace,
-        kind,
-        depends,
-        hooks,
+    let way = (0u8..6, 1u32..4, any::<bool>(), 0u8..4);
+    (parts, more, way).prop_map(|(parts, more, (strategy, instances, listen, artifact))| {
+        let (present, home, data, version, env, grace) = parts;
+        let (kind, depends, hooks) = more;
+        RandomApp {
+            present,
+            home,
+            data,
+            version,
+            env,
+            grace,
+            kind,
+            depends,
+            hooks,
+            strategy,
+            instances,
+            listen,
+            artifact,
+        }
     })
 }
 
@@ -72,6 +88,36 @@ impl fmt::Debug for RandomSpec {
 }
 
 impl RandomSpec {
+    /// How the app is upgraded, how many there are, where it listens, and what it is unpacked from.
+    fn more(&self, index: usize) -> String {
+        let app = &self.apps[index];
+        let mut more = String::new();
+        let first = |other: &RandomApp| other.present && other.artifact > 0 && other.home == app.home;
+        if app.artifact > 0 && self.apps.iter().position(first) == Some(index) {
+            let _ = write!(more, "artifact: Tar(\"/srv/{}\"),", app.artifact);
+        }
+        if app.kind < 2 {
+            return more;
+        }
+        let port = 8000 + 100 * index;
+        match app.strategy {
+            0 | 1 => {
+                let _ = write!(more, "strategy: BlueGreen(ports: ({}, {})),", port + 10, port + 20);
+            }
+            2 => more.push_str("strategy: Rolling(batch: 1),"),
+            3 => more.push_str("strategy: Rolling(batch: 2, pause: \"1s\"),"),
+            4 => more.push_str("strategy: Canary(instances: 1),"),
+            _ => {}
+        }
+        if app.strategy > 1 {
+            let _ = write!(more, "instances: {},", app.instances);
+        }
+        if app.listen {
+            let _ = write!(more, "listen: \"127.0.0.1:{port}\",");
+        }
+        more
+    }
+
     fn text(&self) -> String {
         let mut datasets: BTreeMap<&str, String> = BTreeMap::new();
         let mut apps = String::new();
@@ -99,11 +145,17 @@ impl RandomSpec {
             } else {
                 ""
             };
+            let more = self.more(index);
             let _ = writeln!(
                 apps,
-                "\"{}\": (dataset: \"{}\", data: {data:?}, version: \"{}\", {run} env: {{\"N\": \"{}\"}}, stop_grace: \
-                 \"{}s\", depends_on: {depends:?}, {hooks}),",
-                APPS[index], HOMES[app.home], app.version, app.env, app.grace,
+                "\"{}\": (dataset: \"{}\", data: {data:?}, version: \"{}\", {run} env: {{\"N\": \"{}\", \"PORT\": \"{}\"}}, stop_grace: \
+                 \"{}s\", depends_on: {depends:?}, {hooks} {more}),",
+                APPS[index],
+                HOMES[app.home],
+                app.version,
+                app.env,
+                8010 + 100 * index,
+                app.grace,
             );
         }
         let datasets: String =
@@ -115,7 +167,7 @@ impl RandomSpec {
     }
 }
 
-fn instance(text: &str) -> crate::instance::Instance {
+fn instance(text: &str) -> Instance {
     text.parse().unwrap()
 }
 
@@ -125,9 +177,9 @@ enum Event {
     Rollback { app: usize, target: u8 },
     Fail { spec: RandomSpec, unit: usize, steps: usize, begun: bool },
     FailRollback { app: usize, steps: usize, begun: bool },
-    Kill { app: usize },
+    Kill { app: usize, number: u32 },
     Reboot,
-    Operator { app: usize },
+    Operator { app: usize, verb: u32 },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -138,21 +190,24 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(spec, unit, steps, begun)| Event::Fail { spec, unit, steps, begun }),
         2 => (0..APPS.len(), 0usize..40, any::<bool>())
             .prop_map(|(app, steps, begun)| Event::FailRollback { app, steps, begun }),
-        1 => (0..APPS.len()).prop_map(|app| Event::Kill { app }),
+        1 => (0..APPS.len(), 0u32..4).prop_map(|(app, number)| Event::Kill { app, number }),
         1 => Just(Event::Reboot),
-        1 => (0..APPS.len()).prop_map(|app| Event::Operator { app }),
+        1 => (0..APPS.len(), 0u32..6).prop_map(|(app, verb)| Event::Operator { app, verb }),
     ]
 }
 
 /// What an undo has to bring back: datasets with their properties and content, and what runs.
-fn state(world: &TestWorld) -> BTreeMap<String, String> {
+///
+/// An upgrade during which the old version goes on does not put data back: of the `shared` datasets only the release
+/// folders count.
+fn state(world: &TestWorld, shared: &BTreeSet<DatasetPath>) -> BTreeMap<String, String> {
     let mut state = BTreeMap::new();
     for (path, dataset) in
         world.observed.datasets.iter().filter(|(path, _)| !crate::naming::is_own(path.as_str()))
     {
         // A hook before the deploy runs before the snapshot: what it writes stays.
         let content: Vec<&String> =
-            world.content[path.as_str()].iter().filter(|line| !line.starts_with("before_")).collect();
+            world.content[path.as_str()].iter().filter(|line| counts(line, shared.contains(path))).collect();
         state.insert(
             format!("dataset {path}"),
             format!("{:?} {:?} {content:?}", dataset.native, dataset.user),
@@ -163,7 +218,31 @@ fn state(world: &TestWorld) -> BTreeMap<String, String> {
             state.insert(format!("app {app}"), process.run_hash.clone());
         }
     }
+    for (app, route) in &world.routes {
+        state.insert(format!("route {app}"), format!("{} {:?}", route.listen, route.backends));
+    }
     state
+}
+
+fn counts(line: &str, shared: bool) -> bool {
+    let folder = ["folder ", "current "].iter().any(|word| line.starts_with(word));
+    if shared { folder } else { !line.starts_with("before_") }
+}
+
+/// Datasets that a unit snapshots and does not put back when it fails.
+fn shared(unit: &Unit) -> BTreeSet<DatasetPath> {
+    let mut shared = BTreeSet::new();
+    for planned in &unit.steps {
+        if let Step::Snapshot { set, .. } = &planned.step {
+            shared.extend(set.keys().cloned());
+        }
+    }
+    for undo in unit.steps.iter().flat_map(|planned| &planned.undo) {
+        if let Step::Restore { dataset, .. } | Step::UndoRestore { dataset, .. } = undo {
+            shared.remove(dataset);
+        }
+    }
+    shared
 }
 
 /// Fails with what differs.
@@ -199,6 +278,8 @@ impl Host {
     /// A host with a dataset and a snapshot that zed did not make.
     fn new() -> Self {
         let mut world = TestWorld::new();
+        let artifact = |n: u8| (format!("/srv/{n}"), format!("{n}").repeat(64));
+        world.observed.artifacts.extend((1..4).map(artifact));
         let theirs = ObservedDataset {
             mountpoint: Some("/c".into()),
             mounted: true,
@@ -254,9 +335,10 @@ impl Host {
             other.steps.iter().for_each(|planned| world.apply(&planned.step));
         }
         let steps = steps.min(failing.commit_at);
-        let before = state(&world);
+        let shared = shared(failing);
+        let before = state(&world, &shared);
         world.fail(failing, steps, usize::from(begun && steps > 0));
-        same(&before, &state(&world), failing, steps);
+        same(&before, &state(&world, &shared), failing, steps);
         // The failed deploy left something behind; the host goes on with it.
         world.generation = self.world.generation;
         self.world = world;
@@ -299,9 +381,10 @@ impl Host {
         let Some(plan) = self.target(app, 0) else { return };
         let unit = &plan.units[0];
         let steps = steps.min(unit.commit_at);
-        let before = state(&self.world);
+        let shared = shared(unit);
+        let before = state(&self.world, &shared);
         self.world.fail(unit, steps, usize::from(begun && steps > 0));
-        same(&before, &state(&self.world), unit, steps);
+        same(&before, &state(&self.world, &shared), unit, steps);
     }
 
     fn happen(&mut self, event: Event) {
@@ -310,8 +393,9 @@ impl Host {
             Event::Rollback { app, target } => self.rollback(APPS[app], target),
             Event::Fail { spec, unit, steps, begun } => self.fail(&spec, unit, steps, begun),
             Event::FailRollback { app, steps, begun } => self.fail_rollback(APPS[app], steps, begun),
-            Event::Kill { app } => {
-                if let Some(process) = self.world.observed.processes.get_mut(&instance(APPS[app])) {
+            Event::Kill { app, number } => {
+                let instance = Instance::new(&instance(APPS[app]).app, number);
+                if let Some(process) = self.world.observed.processes.get_mut(&instance) {
                     process.status = ProcessStatus::Gone { rebooted: false };
                 }
             }
@@ -322,23 +406,19 @@ impl Host {
                     }
                 }
             }
-            Event::Operator { app } => self.operator_stops(APPS[app]),
+            Event::Operator { app, verb } => self.operator(APPS[app], verb),
         }
     }
 
-    fn operator_stops(&mut self, name: &str) {
-        let world = crate::world::World::read(&self.world.observed, |_| None);
-        let Some(found) = world.apps.get(name) else { return };
-        let dataset = found.dataset.clone();
-        let mut stamps = world.stamps_on(&dataset);
-        for stamp in stamps.iter_mut().filter(|stamp| stamp.app.as_str() == name) {
-            stamp.state = crate::props::RunState::Stopped;
-        }
-        let user = crate::props::replace_stamps(world.user(&dataset), &stamps);
-        self.world.observed.datasets.get_mut(&dataset).unwrap().user = user;
-        if let Some(process) = self.world.observed.processes.get_mut(&instance(name)) {
-            process.status = ProcessStatus::Stopped;
-        }
+    fn operator(&mut self, name: &str, verb: u32) {
+        let verb = match verb {
+            0 => AppVerb::Stop,
+            1 => AppVerb::Start,
+            2 => AppVerb::Restart,
+            more => AppVerb::Scale(more - 2),
+        };
+        // A refusal says what is missing; what it says is tested elsewhere.
+        let _ = self.world.verb(name, verb);
     }
 }
 
@@ -355,7 +435,7 @@ proptest! {
 
     #[test]
     fn the_same_inputs_give_the_same_plan(first in random_spec(), second in random_spec()) {
-        let mut world = TestWorld::new();
+        let mut world = Host::new().world;
         world.converge("d", &first.text());
         let mut twin = world.clone();
         let plan = world.deploy("d", &second.text());

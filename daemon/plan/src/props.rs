@@ -51,6 +51,10 @@ pub mod name {
     pub const DEPLOYED_AT: &str = "com.zed:deployed_at";
     /// [`super::RunState`].
     pub const STATE: &str = "com.zed:state";
+    /// Which of its two processes serves, for a blue-green app.
+    pub const LIVE: &str = "com.zed:live";
+    /// How many processes an operator wants.
+    pub const SCALE: &str = "com.zed:scale";
     /// The generation that a rollback holds against.
     pub const HELD: &str = "com.zed:held";
     /// The snapshot that a rollback went to.
@@ -146,6 +150,10 @@ pub struct AppStamp {
     pub deployed_at: String,
     /// What an operator wants of it.
     pub state: RunState,
+    /// Which of its two processes serves; the first when absent. Only of blue-green apps.
+    pub live: Option<u32>,
+    /// How many processes an operator wants; as many as the spec says when absent.
+    pub scale: Option<u32>,
     /// A rollback holds it: specs up to this generation do not move it.
     pub held: Option<u64>,
     /// The snapshot that the rollback went to.
@@ -252,6 +260,9 @@ impl Stamps {
         };
         let generation = number(name::GENERATION, notes).unwrap_or(0);
         let held = number(name::HELD, notes);
+        let small = |name, notes: &mut Vec<Note>| number(name, notes).and_then(|n| u32::try_from(n).ok());
+        let live = small(name::LIVE, notes);
+        let scale = small(name::SCALE, notes);
         let state = get(name::STATE).map_or(RunState::Running, |text| {
             RunState::parse(text).unwrap_or_else(|| {
                 odd(notes, object, &key(name::STATE), text, "`running` or `stopped`");
@@ -275,6 +286,8 @@ impl Stamps {
             health: text(name::HEALTH),
             deployed_at: text(name::DEPLOYED_AT),
             state,
+            live,
+            scale,
             held,
             rolled_back_to: get(name::ROLLED_BACK_TO).cloned(),
             rolled_back_from,
@@ -314,6 +327,8 @@ impl AppStamp {
             health,
             deployed_at,
             state,
+            live,
+            scale,
             held,
             rolled_back_to,
             rolled_back_from,
@@ -340,6 +355,8 @@ impl AppStamp {
         put("health", Some(health.clone()));
         put("deployed_at", Some(deployed_at.clone()));
         put("state", Some(state.as_str().to_owned()));
+        put("live", live.map(|n| n.to_string()));
+        put("scale", scale.map(|n| n.to_string()));
         put("held", held.map(|g| g.to_string()));
         put("rolled_back_to", rolled_back_to.clone());
         put("rolled_back_from", rolled_back_from.as_ref().map(ToString::to_string));
@@ -361,6 +378,8 @@ fn is_stamp_key(key: &str) -> bool {
                 | name::HEALTH
                 | name::DEPLOYED_AT
                 | name::STATE
+                | name::LIVE
+                | name::SCALE
                 | name::HELD
                 | name::ROLLED_BACK_TO
                 | name::ROLLED_BACK_FROM

@@ -7,6 +7,7 @@ use crate::observed::Observed;
 use crate::plan::PLAN_FORMAT;
 use crate::plan::Release;
 use crate::plan::RunSpec;
+use crate::shape;
 use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
@@ -64,7 +65,7 @@ struct RunPart<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     command: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    artifact: Option<&'a Artifact>,
+    artifact: Option<ArtifactPart<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -81,6 +82,16 @@ struct RunPart<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cookie: Option<&'a ValueFrom>,
     restart: &'a Restart,
+    /// A blue-green process listens on one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<(u16, u16)>,
+}
+
+/// What an artifact is: its digest where that is known, else its place. A file that only moved is no change.
+#[derive(Serialize)]
+struct ArtifactPart<'a> {
+    kind: &'static str,
+    is: &'a str,
 }
 
 /// The rest: a change is probed and recorded, and restarts nothing.
@@ -113,7 +124,12 @@ fn no_hooks(hooks: &&Hooks) -> bool {
 }
 
 /// The two parts of an app. Exhaustive on purpose.
-fn parts<'a>(name: &'a AppName, deploy: &'a DeployName, app: &'a App) -> (RunPart<'a>, AroundPart<'a>) {
+fn parts<'a>(
+    name: &'a AppName,
+    deploy: &'a DeployName,
+    app: &'a App,
+    digest: Option<&'a str>,
+) -> (RunPart<'a>, AroundPart<'a>) {
     let App {
         dataset,
         data,
@@ -145,7 +161,10 @@ fn parts<'a>(name: &'a AppName, deploy: &'a DeployName, app: &'a App) -> (RunPar
         dataset,
         version,
         command,
-        artifact: artifact.as_ref(),
+        artifact: artifact.as_ref().map(|artifact| {
+            let (kind, path) = kind_and_path(artifact);
+            ArtifactPart { kind, is: digest.unwrap_or(path) }
+        }),
         env,
         env_from,
         user: user.as_deref(),
@@ -155,6 +174,10 @@ fn parts<'a>(name: &'a AppName, deploy: &'a DeployName, app: &'a App) -> (RunPar
         node_name: node_name.as_deref(),
         cookie: cookie.as_ref(),
         restart,
+        ports: match strategy {
+            Strategy::BlueGreen { ports, .. } => Some(*ports),
+            _ => None,
+        },
     };
     let around = AroundPart {
         data,
@@ -214,9 +237,15 @@ pub(crate) fn values_from(app: &App) -> impl Iterator<Item = (&str, &ValueFrom)>
 }
 
 /// Hashes an app as it would run here and now. Values from elsewhere count by their sha256, so that a changed
-/// variable is a changed app.
-pub fn resolve(name: &AppName, deploy: &DeployName, app: &App, observed: &Observed) -> Resolved {
-    let (run, around) = parts(name, deploy, app);
+/// variable is a changed app; an artifact counts by its `digest` where one is known.
+pub fn resolve(
+    name: &AppName,
+    deploy: &DeployName,
+    app: &App,
+    digest: Option<&str>,
+    observed: &Observed,
+) -> Resolved {
+    let (run, around) = parts(name, deploy, app, digest);
     let mut hash = Sha256::new();
     hash.update(b"zed app 1\n");
     hash_json(&mut hash, &run);
@@ -250,15 +279,24 @@ pub fn has_process(app: &App) -> bool {
     !(app.command.is_empty() && app.artifact.is_none() && app.runtime == Runtime::Process)
 }
 
-/// The run that an app means, with a hash that was computed before.
-pub(crate) fn run_spec(
-    name: &AppName,
-    deploy: &DeployName,
-    host: &HostName,
-    app: &App,
-    run_hash: &str,
-) -> RunSpec {
+/// What a process of an app is started from, besides its number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) name: &'a AppName,
+    pub(crate) deploy: &'a DeployName,
+    pub(crate) host: &'a HostName,
+    pub(crate) app: &'a App,
+    /// Computed before.
+    pub(crate) run_hash: &'a str,
+    /// The release folder.
+    pub(crate) folder: Option<&'a str>,
+}
+
+/// One run of an app.
+pub(crate) fn run_spec(origin: Origin<'_>, number: u32) -> RunSpec {
+    let Origin { name, deploy, host, app, run_hash, folder } = origin;
     let mut env = app.env.clone();
+    env.extend(shape::own_env(app, number));
     let mut env_from = app.env_from.clone();
     if let Some(node) = &app.node_name
         && !env_from.contains_key(BEAM_NODE)
@@ -272,7 +310,7 @@ pub(crate) fn run_spec(
     }
     RunSpec {
         app: name.clone(),
-        number: 1,
+        number,
         deploy: deploy.clone(),
         host: host.clone(),
         version: app.version.clone(),
@@ -281,7 +319,7 @@ pub(crate) fn run_spec(
         env,
         env_from,
         dataset: app.dataset.clone(),
-        release: None,
+        release: folder.map(str::to_owned),
         data: app.data.clone(),
         runtime: app.runtime.clone(),
         limits: app.limits.clone(),
@@ -306,34 +344,56 @@ fn localhost() -> HostName {
 ///
 /// # Errors
 /// The values that it needs and that are not there.
-pub fn run_spec_of(release: &Release, observed: &Observed) -> Result<RunSpec, Vec<MissingValue>> {
-    let Release { format: _, app, deploy, spec_hash: _, definition, folder: _ } = release;
-    let resolved = resolve(app, deploy, definition, observed);
+pub fn run_spec_of(
+    release: &Release,
+    number: u32,
+    observed: &Observed,
+) -> Result<RunSpec, Vec<MissingValue>> {
+    let Release { format: _, app, deploy, spec_hash: _, definition, folder, artifact } = release;
+    let resolved = resolve(app, deploy, definition, artifact.as_deref(), observed);
     if !resolved.missing.is_empty() {
         return Err(resolved.missing);
     }
-    Ok(run_spec(app, deploy, &host_of(observed), definition, &resolved.run_hash))
+    let (host, run_hash, folder) = (&host_of(observed), &resolved.run_hash, folder.as_deref());
+    Ok(run_spec(Origin { name: app, deploy, host, app: definition, run_hash, folder }, number))
 }
 
 /// The record of a release.
-pub(crate) fn release_of(name: &AppName, deploy: &DeployName, app: &App, spec_hash: &str) -> Release {
+pub(crate) fn release_of(origin: Origin<'_>, spec_hash: &str, artifact: Option<String>) -> Release {
+    let Origin { name, deploy, host: _, app, run_hash: _, folder } = origin;
     Release {
         format: PLAN_FORMAT,
         app: name.clone(),
         deploy: deploy.clone(),
         spec_hash: spec_hash.to_owned(),
         definition: app.clone(),
-        folder: None,
+        folder: folder.map(str::to_owned),
+        artifact,
     }
 }
 
-/// Digest of the artifact, where the spec gives one.
-pub(crate) fn artifact_digest(app: &App) -> Option<String> {
-    match app.artifact.as_ref()? {
-        Artifact::Tar { sha256, .. } => sha256.clone(),
-        Artifact::Dir { .. } => None,
-        Artifact::Oci { digest, .. } => digest.clone(),
+/// What kind of artifact it is, and where it lies.
+pub(crate) fn kind_and_path(artifact: &Artifact) -> (&'static str, &str) {
+    match artifact {
+        Artifact::Tar { path, .. } => ("tar", path),
+        Artifact::Dir { path } => ("dir", path),
+        Artifact::Oci { path, .. } => ("oci", path),
     }
+}
+
+/// The digest that the spec asks for, as hex.
+pub(crate) fn asked_digest(artifact: &Artifact) -> Option<&str> {
+    let digest = match artifact {
+        Artifact::Tar { sha256, .. } => sha256.as_deref(),
+        Artifact::Dir { .. } => None,
+        Artifact::Oci { digest, .. } => digest.as_deref(),
+    };
+    digest.map(bare)
+}
+
+/// A digest without the name of its algorithm.
+pub(crate) fn bare(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap_or(digest)
 }
 
 #[cfg(test)]

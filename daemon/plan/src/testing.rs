@@ -12,6 +12,7 @@ use crate::observed::ObservedProcess;
 use crate::observed::ObservedSnapshot;
 use crate::observed::ProcessStatus;
 use crate::plan::Declared;
+use crate::plan::Note;
 use crate::plan::Plan;
 use crate::plan::PlanInput;
 use crate::plan::PropEdit;
@@ -24,6 +25,8 @@ use crate::rollback::RollbackError;
 use crate::rollback::RollbackInput;
 use crate::rollback::RollbackTarget;
 use crate::rollback::plan_rollback;
+use crate::verb::AppVerb;
+use crate::verb::plan_app_verb;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use zed_spec::AppName;
@@ -108,7 +111,7 @@ impl TestWorld {
         let observed = Observed {
             host: Some(HostName::parse("web1").unwrap()),
             available: 1 << 40,
-            runtimes: BTreeSet::from(["process".to_owned()]),
+            runtimes: ["process", "bluegreen", "instances", "artifact", "front"].map(str::to_owned).into(),
             facts: BTreeMap::from([("os".to_owned(), "linux".to_owned())]),
             ..Observed::default()
         };
@@ -200,6 +203,14 @@ impl TestWorld {
         plan
     }
 
+    /// Plans what an operator asks of an app, and executes it.
+    pub(crate) fn verb(&mut self, name: &str, verb: AppVerb) -> Result<Plan, Note> {
+        let run = self.next_run();
+        let plan = plan_app_verb(verb, &[app(name)], &self.observed, &self.releases, &run, self.now)?;
+        self.run(&plan);
+        Ok(plan)
+    }
+
     /// Executes a whole plan.
     pub(crate) fn run(&mut self, plan: &Plan) {
         assert_eq!(plan.fatal().count(), 0, "{:?}", plan.notes);
@@ -242,6 +253,9 @@ impl TestWorld {
             }
             Step::Retire { dataset, branch } => self.retire(dataset, branch),
             Step::StopApp { instance, grace: _ } => {
+                if instance.is_front() {
+                    self.routes.remove(&instance.app);
+                }
                 if let Some(process) = self.observed.processes.get_mut(instance) {
                     process.status = ProcessStatus::Stopped;
                 }
@@ -403,6 +417,7 @@ impl TestWorld {
             .iter()
             .filter(|(name, process)| {
                 matches!(process.status, ProcessStatus::Running { .. })
+                    && !name.is_front()
                     && self.homes.get(&name.app) == Some(dataset)
             })
             .map(|(name, _)| &name.app)

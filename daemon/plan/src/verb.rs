@@ -26,12 +26,21 @@ use crate::props::parse_stamps;
 use crate::props::stamp_edits;
 use crate::release::has_process;
 use crate::release::run_spec_of;
+use crate::shape::health_of;
+use crate::shape::is_blue_green;
+use crate::shape::numbers;
+use crate::shape::port_of;
+use crate::shape::route_of;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
-use zed_spec::Health;
+use zed_spec::Restart;
+
+/// TERM to KILL for a front.
+const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 /// What an operator asks of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +49,20 @@ pub enum AppVerb {
     Start,
     /// Stop it, and keep it stopped.
     Stop,
-    /// Stop it and run it.
+    /// Stop it and run it, one process after the other.
     Restart,
+    /// Run so many processes of it, until its spec deploys it anew.
+    Scale(u32),
 }
 
 impl fmt::Display for AppVerb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AppVerb::Start => "start",
-            AppVerb::Stop => "stop",
-            AppVerb::Restart => "restart",
-        })
+        match self {
+            AppVerb::Start => f.write_str("start"),
+            AppVerb::Stop => f.write_str("stop"),
+            AppVerb::Restart => f.write_str("restart"),
+            AppVerb::Scale(count) => write!(f, "scale {count}"),
+        }
     }
 }
 
@@ -61,6 +73,7 @@ impl AppVerb {
             AppVerb::Start => "starting",
             AppVerb::Stop => "stopping",
             AppVerb::Restart => "restarting",
+            AppVerb::Scale(_) => "scaling",
         }
     }
 }
@@ -116,14 +129,10 @@ pub fn plan_app_verb(
             refuse(app, "the record of its release is missing in the state directory; save its spec again")
         })?;
         deploy.get_or_insert_with(|| (found.stamp().deploy.clone(), found.stamp().generation));
-        let steps = steps(verb, app, &found, release, observed)?;
-        units.push(Unit {
-            name: app.to_string(),
-            apps: vec![app.clone()],
-            after: Vec::new(),
-            commit_at: steps.len(),
-            steps,
-        });
+        let target = Target { app, found: &found, release, observed };
+        let (steps, commit_at) = target.steps(verb)?;
+        let (name, apps) = (app.to_string(), vec![app.clone()]);
+        units.push(Unit { name, apps, after: Vec::new(), commit_at, steps });
     }
     let (Some(app), Some((deploy, generation))) = (apps.first(), deploy) else {
         return Err(Note {
@@ -156,64 +165,150 @@ fn refuse(app: &AppName, text: &str) -> Note {
     }
 }
 
-fn steps(
-    verb: AppVerb,
-    app: &AppName,
-    found: &Found<'_>,
-    release: &Release,
-    observed: &Observed,
-) -> Result<Vec<PlannedStep>, Note> {
-    let mut steps = Vec::new();
-    let wanted = if verb == AppVerb::Stop { RunState::Stopped } else { RunState::Running };
-    if found.stamp().state != wanted {
-        steps.push(set_state(app, found, wanted, observed));
-    }
-    if !has_process(&release.definition) {
-        return Ok(steps);
-    }
-    let spec = run_spec_of(release, observed).map_err(|missing| {
-        let what: Vec<String> =
-            missing.iter().map(|m| format!("{:?} for {}", m.from, m.wanted_for)).collect();
-        refuse(app, &format!("values it needs are missing: {}", what.join(", ")))
-    })?;
-    let start = Step::StartApp { run: Box::new(spec.clone()) };
-    let stop = Step::StopApp { instance: Instance::first(app), grace: spec.stop_grace };
-    let process = observed.process(app, 1);
-    let alive = process
-        .is_some_and(|p| matches!(p.status, ProcessStatus::Running { .. } | ProcessStatus::Backoff { .. }));
-    let same = process.is_some_and(|p| p.run_hash == spec.run_hash);
-    if verb == AppVerb::Stop || (alive && (verb == AppVerb::Restart || !same)) {
-        let undo = if alive { vec![start.clone()] } else { Vec::new() };
-        steps.push(PlannedStep { step: stop.clone(), undo, why: "an operator asked for it".into() });
-    }
-    if verb != AppVerb::Stop {
-        steps.push(PlannedStep { step: start, undo: vec![stop], why: "it is to run".into() });
-        steps.push(probe(&release.definition.health, spec));
-    }
-    Ok(steps)
+/// An app that a verb is for, with what is known of it.
+struct Target<'a> {
+    app: &'a AppName,
+    found: &'a Found<'a>,
+    release: &'a Release,
+    observed: &'a Observed,
 }
 
-fn probe(health: &Health, run: RunSpec) -> PlannedStep {
-    PlannedStep {
-        step: Step::Probe { health: health.clone(), run: Box::new(run) },
-        undo: Vec::new(),
-        why: "it has to be healthy".into(),
+impl Target<'_> {
+    /// The steps, and the index of the first one after the point of no return.
+    fn steps(&self, verb: AppVerb) -> Result<(Vec<PlannedStep>, usize), Note> {
+        let (app, definition) = (self.app, &self.release.definition);
+        let mut stamp = self.found.stamp().clone();
+        stamp.state = if verb == AppVerb::Stop { RunState::Stopped } else { RunState::Running };
+        if let AppVerb::Scale(count) = verb {
+            if is_blue_green(definition) || definition.restart == Restart::Never || !has_process(definition) {
+                let text = "only an app with processes that run on, and not blue-green, can have more or fewer of them";
+                return Err(refuse(app, text));
+            }
+            stamp.scale = Some(count).filter(|count| *count != definition.instances);
+        }
+        let mut steps = self.restamp(&stamp, verb);
+        if !has_process(definition) {
+            let commit_at = steps.len();
+            return Ok((steps, commit_at));
+        }
+        let before = numbers(definition, Some(self.found.stamp()));
+        let after = numbers(definition, Some(&stamp));
+        let alive = self.observed.alive(app);
+        match verb {
+            AppVerb::Stop => {
+                steps.extend(self.stop_front(&before));
+                for number in alive.iter().rev() {
+                    steps.push(self.stop(*number)?);
+                }
+                let commit_at = steps.len();
+                return Ok((steps, commit_at));
+            }
+            AppVerb::Start | AppVerb::Scale(_) | AppVerb::Restart => {
+                for number in &after {
+                    self.run(verb, *number, &alive, &mut steps)?;
+                }
+            }
+        }
+        if let Some(route) = route_of(app, definition, after.iter().copied()) {
+            let old = route_of(app, definition, before.iter().copied());
+            let undo = old.map(|route| Step::Route { route }).into_iter().collect();
+            steps.push(PlannedStep { step: Step::Route { route }, undo, why: String::new() });
+        }
+        let commit_at = steps.len();
+        for number in alive.iter().filter(|number| !after.contains(number)) {
+            self.let_go(*number, &mut steps);
+        }
+        Ok((steps, commit_at))
     }
-}
 
-fn set_state(app: &AppName, found: &Found<'_>, state: RunState, observed: &Observed) -> PlannedStep {
-    let current = &observed.datasets[found.dataset].user;
-    let mut stamps = found.stamps.clone();
-    stamps[found.index].state = state;
-    let edit = |user| Step::SetProps {
-        changes: vec![PropEdit { path: found.dataset.clone(), native: BTreeMap::new(), user }],
-    };
-    let user = stamp_edits(current, &stamps);
-    let back = user.keys().map(|key| (key.clone(), current.get(key).cloned())).collect();
-    PlannedStep {
-        step: edit(user),
-        undo: vec![edit(back)],
-        why: format!("an operator wants {app} {}", state.as_str()),
+    fn spec(&self, number: u32) -> Result<RunSpec, Note> {
+        run_spec_of(self.release, number, self.observed).map_err(|missing| {
+            let what: Vec<String> =
+                missing.iter().map(|m| format!("{:?} for {}", m.from, m.wanted_for)).collect();
+            refuse(self.app, &format!("values it needs are missing: {}", what.join(", ")))
+        })
+    }
+
+    fn stop(&self, number: u32) -> Result<PlannedStep, Note> {
+        let run = self.spec(number)?;
+        let step = Step::StopApp { instance: run.instance(), grace: run.stop_grace };
+        let undo = vec![Step::StartApp { run: Box::new(run) }];
+        Ok(PlannedStep { step, undo, why: "an operator asked for it".into() })
+    }
+
+    /// One process runs afterwards, as the release says.
+    fn run(
+        &self,
+        verb: AppVerb,
+        number: u32,
+        alive: &[u32],
+        steps: &mut Vec<PlannedStep>,
+    ) -> Result<(), Note> {
+        let run = self.spec(number)?;
+        let health = health_of(&self.release.definition, number);
+        let lives = alive.contains(&number);
+        let process = self.observed.process(self.app, number);
+        let same = process.is_some_and(|process| process.run_hash == run.run_hash);
+        if lives && same && matches!(verb, AppVerb::Scale(_)) {
+            return Ok(());
+        }
+        if lives && (verb == AppVerb::Restart || !same) {
+            steps.push(self.stop(number)?);
+        }
+        let undo = vec![Step::StopApp { instance: run.instance(), grace: run.stop_grace }];
+        let run = Box::new(run);
+        steps.push(PlannedStep {
+            step: Step::StartApp { run: run.clone() },
+            undo,
+            why: "it is to run".into(),
+        });
+        let why = "it has to be healthy".into();
+        steps.push(PlannedStep { step: Step::Probe { health, run }, undo: Vec::new(), why });
+        Ok(())
+    }
+
+    fn stop_front(&self, before: &[u32]) -> Option<PlannedStep> {
+        self.observed.process(self.app, 0).filter(|front| front.status.is_alive())?;
+        let route = route_of(self.app, &self.release.definition, before.iter().copied());
+        Some(PlannedStep {
+            step: Step::StopApp { instance: Instance::front(self.app), grace: FRONT_GRACE },
+            undo: route.map(|route| Step::Route { route }).into_iter().collect(),
+            why: "nobody is to connect any more".into(),
+        })
+    }
+
+    /// A process that is no longer wanted finishes its work and goes.
+    fn let_go(&self, number: u32, steps: &mut Vec<PlannedStep>) {
+        let (app, definition) = (self.app, &self.release.definition);
+        let instance = Instance::new(app, number);
+        let grace = definition.stop_grace;
+        let mut push =
+            |step| steps.push(PlannedStep { step, undo: Vec::new(), why: "fewer are wanted".into() });
+        if let (Some(_), Some(port)) = (definition.listen, port_of(definition, number)) {
+            push(Step::Drain { instance: instance.clone(), port, at_most: grace });
+        }
+        push(Step::StopApp { instance: instance.clone(), grace });
+        push(Step::ForgetApp { instance });
+    }
+
+    /// What an operator wants is stamped.
+    fn restamp(&self, stamp: &AppStamp, verb: AppVerb) -> Vec<PlannedStep> {
+        let current = &self.observed.datasets[self.found.dataset].user;
+        let mut stamps = self.found.stamps.clone();
+        stamps[self.found.index] = stamp.clone();
+        let edit = |user| Step::SetProps {
+            changes: vec![PropEdit { path: self.found.dataset.clone(), native: BTreeMap::new(), user }],
+        };
+        let user = stamp_edits(current, &stamps);
+        if user.is_empty() {
+            return Vec::new();
+        }
+        let back = user.keys().map(|key| (key.clone(), current.get(key).cloned())).collect();
+        let why = match verb {
+            AppVerb::Scale(count) => format!("an operator wants {count} of {}", self.app),
+            _ => format!("an operator wants {} {}", self.app, stamp.state.as_str()),
+        };
+        vec![PlannedStep { step: edit(user), undo: vec![edit(back)], why }]
     }
 }
 
@@ -237,9 +332,14 @@ pub fn apps_to_start_after_boot(
     stamped(observed)
         .flat_map(|(_, stamps)| stamps)
         .filter(|stamp| stamp.deploy == *deploy && stamp.state == RunState::Running)
-        .filter(|stamp| match observed.process(&stamp.app, 1) {
-            None => releases.get(&stamp.spec).is_some_and(|release| has_process(&release.definition)),
-            Some(process) => process.status == ProcessStatus::Gone { rebooted: true },
+        .filter(|stamp| {
+            let Some(release) = releases.get(&stamp.spec).filter(|r| has_process(&r.definition)) else {
+                return false;
+            };
+            numbers(&release.definition, Some(stamp)).into_iter().any(|number| {
+                let process = observed.process(&stamp.app, number);
+                process.is_none_or(|process| process.status == ProcessStatus::Gone { rebooted: true })
+            })
         })
         .map(|stamp| stamp.app)
         .collect()

@@ -179,7 +179,7 @@ impl<'a> World<'a> {
 
     /// True when a process of the app is there or will be: it has to be stopped before its data is touched.
     pub(crate) fn is_alive(&self, app: &AppName) -> bool {
-        self.observed.processes_of(app).any(|(_, process)| process.status.is_alive())
+        !self.observed.alive(app).is_empty()
     }
 
     /// Apps of a deploy that are stamped here.

@@ -3,6 +3,7 @@
 use super::Action;
 use super::Deploy;
 use super::Effective;
+use super::Way;
 use super::datasets::DatasetChanges;
 use super::datasets::Placed;
 use super::datasets::release_edit;
@@ -24,22 +25,24 @@ use crate::props::branch_props;
 use crate::props::created_props;
 use crate::props::name;
 use crate::props::snapshot_stamp;
-use crate::release::artifact_digest;
+use crate::release::Origin;
 use crate::release::has_process;
 use crate::release::release_of;
 use crate::release::run_spec;
-use crate::release::run_spec_of;
+use crate::shape::health_of;
+use crate::shape::is_blue_green;
 use crate::time::rfc3339;
 use crate::world::Located;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use zed_spec::DatasetPath;
+use zed_spec::Health;
 
 /// Name of the unit of datasets that belong to no app alone.
 const DATASETS: &str = "datasets";
 /// TERM to KILL for an app whose record is missing.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// The unit that is being built.
 #[derive(Default)]
@@ -58,7 +61,7 @@ impl Draft {
     }
 
     /// A step that can write data: the first one's undo puts the data back.
-    fn push_writer(&mut self, step: Step, mut undo: Vec<Step>, why: &str) {
+    pub(super) fn push_writer(&mut self, step: Step, mut undo: Vec<Step>, why: &str) {
         undo.append(&mut self.restores);
         self.push(step, undo, why);
     }
@@ -175,23 +178,28 @@ impl<'a> Deploy<'a> {
         let mut snapshot = None;
         if acts {
             let order = self.start_order(unit);
+            self.unpack(&order, true, &mut draft);
             self.hooks_before(&order, true, &mut draft);
             self.stop(&order, &mut draft);
             snapshot = self.snapshot(&order, common, &mut draft);
             if let Some(changes) = changes {
                 self.dataset_steps(changes, &mut draft.steps);
             }
+            self.unpack(&order, false, &mut draft);
             self.hooks_before(&order, false, &mut draft);
             for index in &order {
                 self.start(*index, &order, &mut draft);
             }
             self.record(&order, &mut draft);
+            self.switch(&order, &mut draft);
         } else if let Some(changes) = changes {
             self.dataset_steps(changes, &mut draft.steps);
         }
         draft.commit_at = draft.steps.len();
         self.stamp(unit, released, &mut draft);
+        self.retire(unit, &mut draft);
         self.forget(unit, &mut draft);
+        self.prune_folders(unit, &mut draft);
         self.retain(unit, snapshot.as_ref(), &mut draft);
         draft
     }
@@ -206,7 +214,7 @@ impl<'a> Deploy<'a> {
                 continue;
             }
             for command in &effective.app.hooks.before_deploy {
-                let run = Box::new(self.run_of(*index, effective));
+                let run = Box::new(self.run_of(*index, effective, self.first(*index)));
                 let step = Step::Hook { kind: "before_deploy".to_owned(), command: command.clone(), run };
                 if existing {
                     draft.push(step, Vec::new(), "before anything changes");
@@ -226,40 +234,50 @@ impl<'a> Deploy<'a> {
             .filter(|i| matches!(self.nodes[**i].action, Action::Deploy | Action::Bounce | Action::Start));
         let all: Vec<usize> = removed.chain(replaced).copied().collect();
         for index in all {
-            let node = &self.nodes[index];
-            if !self.world.is_alive(node.name) {
-                continue;
+            for number in self.to_stop(index) {
+                self.stop_now(index, number, draft);
             }
-            let (before, grace) = self.before(index);
-            let undo = match before {
-                Some(run) => vec![Step::StartApp { run: Box::new(run) }],
-                None => {
-                    let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
-                                `echo start` or saving the spec again does";
-                    self.notes.push(note(
-                        Severity::Warning,
-                        "release",
-                        format!("app {}", self.nodes[index].name),
-                        text.to_owned(),
-                    ));
-                    Vec::new()
-                }
-            };
-            let node = &self.nodes[index];
-            draft.push(Step::StopApp { instance: Instance::first(node.name), grace }, undo, &node.why);
         }
     }
 
-    /// What runs now, and how long it may take to stop.
-    fn before(&self, index: usize) -> (Option<RunSpec>, Duration) {
+    /// The processes that have to end before anything is started.
+    fn to_stop(&self, index: usize) -> Vec<u32> {
         let node = &self.nodes[index];
-        if let (Action::Bounce, Some(effective)) = (node.action, &node.effective) {
-            return (Some(self.run_of(index, effective)), effective.app.stop_grace);
+        let alive = self.input.observed.alive(node.name).into_iter();
+        match (node.action, node.way) {
+            (Action::Remove, _) => {
+                // Nobody connects to what is about to go.
+                let front = self.input.observed.process(node.name, 0).filter(|front| front.status.is_alive());
+                front.map(|_| 0).into_iter().chain(alive).collect()
+            }
+            (Action::Bounce, _) | (Action::Deploy, Way::Replace) => alive.collect(),
+            // What is left of an upgrade before this one has the new one's port.
+            (Action::Deploy, Way::BlueGreen { new, .. }) => alive.filter(|number| *number == new).collect(),
+            (Action::Start, _) => alive.filter(|number| node.wrong.contains(number)).collect(),
+            _ => Vec::new(),
         }
-        let release = node.located.and_then(|found| self.input.releases.get(&found.stamp.spec));
-        let grace =
-            release.map(|r| r.definition.stop_grace).or(node.app.map(|app| app.stop_grace)).unwrap_or(GRACE);
-        (release.and_then(|release| run_spec_of(release, self.input.observed).ok()), grace)
+    }
+
+    fn stop_now(&mut self, index: usize, number: u32, draft: &mut Draft) {
+        let (before, grace) = self.before(index, number);
+        let node = &self.nodes[index];
+        let left_over = matches!(node.way, Way::BlueGreen { .. });
+        let undo = match before {
+            _ if left_over => Vec::new(),
+            _ if number == 0 => {
+                self.route_before(node).map(|route| Step::Route { route }).into_iter().collect()
+            }
+            Some(run) => vec![Step::StartApp { run: Box::new(run) }],
+            None => {
+                let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
+                            `echo start` or saving the spec again does";
+                let object = format!("app {}", node.name);
+                self.notes.push(note(Severity::Warning, "release", object, text.to_owned()));
+                Vec::new()
+            }
+        };
+        let node = &self.nodes[index];
+        draft.push(Step::StopApp { instance: Instance::new(node.name, number), grace }, undo, &node.why);
     }
 
     /// Datasets of an app that goes and that no other app of the plan has: its own, and the data that its
@@ -318,7 +336,9 @@ impl<'a> Deploy<'a> {
                     _ => continue,
                 };
                 set.entry(path.clone()).or_insert_with(|| stamp_of_data(&user, stamp, *path == app.dataset));
-                users.insert(path.clone(), user);
+                if node.way == Way::Replace {
+                    users.insert(path.clone(), user);
+                }
             }
         }
         if set.is_empty() {
@@ -351,34 +371,93 @@ impl<'a> Deploy<'a> {
         Some((snapshot, paths))
     }
 
-    fn run_of(&self, index: usize, effective: &Effective<'_>) -> RunSpec {
-        let name = self.nodes[index].name;
-        run_spec(name, &self.spec.name, &self.host, effective.app, &effective.run_hash)
+    /// One process of the app as it should run.
+    pub(super) fn run_of(&self, index: usize, effective: &Effective<'_>, number: u32) -> RunSpec {
+        run_spec(self.origin(index, effective), number)
     }
 
-    /// Start, probe, and the hooks that come after.
+    fn origin<'o>(&'o self, index: usize, effective: &'o Effective<'_>) -> Origin<'o> {
+        Origin {
+            name: self.nodes[index].name,
+            deploy: &self.spec.name,
+            host: &self.host,
+            app: effective.app,
+            run_hash: &effective.run_hash,
+            folder: effective.folder.as_deref(),
+        }
+    }
+
+    /// Start, probe, the hooks that come after, and the traffic.
     fn start(&self, index: usize, order: &[usize], draft: &mut Draft) {
         let node = &self.nodes[index];
         let Some(effective) = &node.effective else { return };
-        let starts = matches!(node.action, Action::Deploy | Action::Bounce | Action::Start);
-        if !starts && node.action != Action::Record {
-            return;
+        match (node.action, node.way) {
+            (Action::Deploy, Way::BlueGreen { .. }) => {
+                self.probe_dependencies(index, order, draft);
+                self.blue_green(index, effective, draft);
+            }
+            (Action::Deploy, Way::Batches { .. }) => {
+                self.probe_dependencies(index, order, draft);
+                self.batches(index, effective, draft);
+            }
+            (Action::Deploy | Action::Bounce, Way::Replace) => {
+                self.start_all(index, order, &node.numbers, effective, draft);
+            }
+            (Action::Start | Action::Record, _) => {
+                let wrong: Vec<u32> =
+                    node.numbers.iter().copied().filter(|number| node.wrong.contains(number)).collect();
+                self.start_all(index, order, &wrong, effective, draft);
+            }
+            _ => return,
         }
-        let run = self.run_of(index, effective);
-        if starts && has_process(effective.app) {
+        draft.probed.insert(index);
+        if node.action == Action::Deploy {
+            self.hooks_after(index, effective, draft);
+        }
+        if node.action == Action::Deploy || node.reroute || !node.wrong.is_empty() {
+            if matches!(node.way, Way::BlueGreen { .. }) {
+                self.soak(index, effective, &node.numbers, Duration::ZERO, draft);
+            }
+            self.route(index, draft);
+        }
+    }
+
+    fn start_all(
+        &self,
+        index: usize,
+        order: &[usize],
+        numbers: &[u32],
+        effective: &Effective<'a>,
+        draft: &mut Draft,
+    ) {
+        if has_process(effective.app) && !numbers.is_empty() {
             self.probe_dependencies(index, order, draft);
-            let undo = vec![Step::StopApp { instance: run.instance(), grace: effective.app.stop_grace }];
-            draft.push_writer(Step::StartApp { run: Box::new(run.clone()) }, undo, &node.why);
+            for number in numbers {
+                self.start_one(index, effective, *number, draft);
+            }
         }
         self.probe(index, effective, "", draft);
-        if node.action != Action::Deploy {
-            return;
-        }
+    }
+
+    pub(super) fn start_one(&self, index: usize, effective: &Effective<'a>, number: u32, draft: &mut Draft) {
+        let node = &self.nodes[index];
+        let run = Box::new(self.run_of(index, effective, number));
+        let grace = effective.app.stop_grace;
+        let undo = vec![Step::StopApp { instance: run.instance(), grace }];
+        draft.push_writer(Step::StartApp { run }, undo, &node.why);
+    }
+
+    fn hooks_after(&self, index: usize, effective: &Effective<'a>, draft: &mut Draft) {
         for command in &effective.app.hooks.after_deploy {
-            let run = Box::new(run.clone());
+            let run = Box::new(self.run_of(index, effective, self.first(index)));
             let step = Step::Hook { kind: "after_deploy".to_owned(), command: command.clone(), run };
             draft.push_writer(step, Vec::new(), "the app is healthy; a failure rolls back");
         }
+    }
+
+    /// The process that stands for the app in hooks.
+    fn first(&self, index: usize) -> u32 {
+        self.nodes[index].numbers.first().copied().unwrap_or(1)
     }
 
     /// What an app depends on is healthy when it starts, also where that one was not touched.
@@ -395,14 +474,27 @@ impl<'a> Deploy<'a> {
     }
 
     /// Waits until an app is healthy. One without a process and without probes has nothing to wait for.
-    fn probe(&self, index: usize, effective: &Effective<'_>, why: &str, draft: &mut Draft) {
+    fn probe(&self, index: usize, effective: &Effective<'a>, why: &str, draft: &mut Draft) {
         if !draft.probed.insert(index)
             || !has_process(effective.app) && effective.app.health.probes.is_empty()
         {
             return;
         }
-        let run = Box::new(self.run_of(index, effective));
-        draft.push_writer(Step::Probe { health: effective.app.health.clone(), run }, Vec::new(), why);
+        let node = &self.nodes[index];
+        let numbers = if node.numbers.is_empty() { &[1][..] } else { &node.numbers[..] };
+        for number in numbers {
+            let (run, health) = self.probe_of(index, effective, *number);
+            draft.push_writer(Step::Probe { health, run }, Vec::new(), why);
+        }
+    }
+
+    pub(super) fn probe_one(&self, index: usize, effective: &Effective<'a>, number: u32, draft: &mut Draft) {
+        let (run, health) = self.probe_of(index, effective, number);
+        draft.push_writer(Step::Probe { health, run }, Vec::new(), "");
+    }
+
+    fn probe_of(&self, index: usize, effective: &Effective<'a>, number: u32) -> (Box<RunSpec>, Health) {
+        (Box::new(self.run_of(index, effective, number)), health_of(effective.app, number))
     }
 
     /// Releases are recorded before they are stamped: a stamp never names an unknown one.
@@ -412,7 +504,8 @@ impl<'a> Deploy<'a> {
             let (Action::Deploy | Action::Record, Some(effective)) = (node.action, &node.effective) else {
                 continue;
             };
-            let release = release_of(node.name, &self.spec.name, effective.app, &effective.spec_hash);
+            let digest = effective.digest.clone();
+            let release = release_of(self.origin(*index, effective), &effective.spec_hash, digest);
             let why = "so that it can be started again after a rollback";
             draft.push(Step::RecordRelease { release: Box::new(release) }, Vec::new(), why);
         }
@@ -431,10 +524,12 @@ impl<'a> Deploy<'a> {
             generation: self.input.declared.generation,
             run: self.input.run.clone(),
             spec: effective.spec_hash.clone(),
-            artifact: artifact_digest(effective.app),
+            artifact: effective.digest.clone(),
             health: "healthy".to_owned(),
             deployed_at: rfc3339(self.input.now),
             state: RunState::Running,
+            live: node.numbers.first().copied().filter(|live| is_blue_green(effective.app) && *live != 1),
+            scale: None,
             held: None,
             rolled_back_to: None,
             rolled_back_from: None,
@@ -444,6 +539,7 @@ impl<'a> Deploy<'a> {
             (Action::Record, Some(found)) => Some(AppStamp {
                 run: found.stamp.run.clone(),
                 deployed_at: found.stamp.deployed_at.clone(),
+                scale: found.stamp.scale,
                 ..stamp
             }),
             _ => Some(stamp),

@@ -5,7 +5,10 @@ use super::Action;
 use super::Deploy;
 use super::Effective;
 use super::Node;
+use super::Way;
+use super::judge::Judged;
 use super::select::note;
+use crate::observed::ObservedProcess;
 use crate::observed::ProcessStatus;
 use crate::plan::Note;
 use crate::plan::Release;
@@ -15,20 +18,33 @@ use crate::props::RunState;
 use crate::release::MissingValue;
 use crate::release::has_process;
 use crate::release::resolve;
+use crate::shape::numbers;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
+use zed_spec::Restart;
+use zed_spec::Strategy;
 use zed_spec::ValueFrom;
 
-/// What the process runtime's word means for an app that should run.
-enum Process {
-    /// As it should be.
-    Right,
-    /// Not there, and nobody ended it.
-    Absent(&'static str),
-    /// Not as it should be.
-    Drift(String),
+/// What happens to one app.
+struct Decision<'a> {
+    action: Action,
+    why: String,
+    effective: Option<Effective<'a>>,
+    judged: Judged,
+}
+
+impl<'a> Decision<'a> {
+    /// It stays as it is.
+    fn leave(effective: Option<Effective<'a>>) -> Self {
+        Self { action: Action::Leave, why: String::new(), effective, judged: Judged::default() }
+    }
+
+    fn new(action: Action, why: String, effective: Effective<'a>) -> Self {
+        Self { action, why, effective: Some(effective), judged: Judged::default() }
+    }
 }
 
 impl<'a> Deploy<'a> {
@@ -36,17 +52,23 @@ impl<'a> Deploy<'a> {
     pub(super) fn decide(&mut self) {
         let held = self.held_datasets();
         for index in 0..self.nodes.len() {
-            let (action, why, effective) = self.decide_one(&self.nodes[index], &held);
+            let Decision { action, why, effective, judged } = self.decide_one(&self.nodes[index], &held);
             let node = &mut self.nodes[index];
             node.action = action;
             node.why = why;
             node.effective = effective;
+            node.wrong = judged.wrong;
+            node.reroute = judged.reroute;
         }
+        self.wait_for_stopped();
+        self.choose_ways();
+        self.spread();
+        self.count();
+        self.place_folders();
+        self.check_artifacts();
         for node in &mut self.nodes {
             self.notes.append(&mut node.notes.borrow_mut());
         }
-        self.wait_for_stopped();
-        self.spread();
     }
 
     /// Datasets that a rollback holds, with the app whose stamp says so.
@@ -59,11 +81,7 @@ impl<'a> Deploy<'a> {
             .collect()
     }
 
-    fn decide_one(
-        &self,
-        node: &Node<'a>,
-        held: &[(&'a DatasetPath, &'a AppName)],
-    ) -> (Action, String, Option<Effective<'a>>) {
+    fn decide_one(&self, node: &Node<'a>, held: &[(&'a DatasetPath, &'a AppName)]) -> Decision<'a> {
         let stamp = node.located.map(|found| &found.stamp);
         if let Some(stamp) = stamp.filter(|stamp| stamp.deploy != self.spec.name) {
             let text = format!(
@@ -71,10 +89,11 @@ impl<'a> Deploy<'a> {
                 stamp.deploy, self.spec.name
             );
             node.say(Severity::Fatal, "clash", text);
-            return (Action::Leave, String::new(), None);
+            return Decision::leave(None);
         }
         let Some(app) = node.app else {
-            return (Action::Remove, "the spec no longer has it".to_owned(), None);
+            let why = "the spec no longer has it".to_owned();
+            return Decision { action: Action::Remove, why, ..Decision::leave(None) };
         };
         if let Some(stamp) = stamp.filter(|stamp| stamp.state == RunState::Stopped) {
             let waits =
@@ -82,26 +101,27 @@ impl<'a> Deploy<'a> {
             let text =
                 format!("an operator stopped it{waits}: `echo start > apps/{}/ctl` starts it", node.name);
             node.say(Severity::Info, "stopped", text);
-            return (Action::Leave, String::new(), None);
+            return Decision::leave(None);
         }
         let home = node.located.map_or(&app.dataset, |found| found.dataset);
         if let Some((_, by)) = held.iter().find(|(dataset, _)| *dataset == home || *dataset == &app.dataset) {
             return self.decide_held(node, by);
         }
-        let resolved = resolve(node.name, &self.spec.name, app, self.input.observed);
+        let digest = self.digest(node, app);
+        let resolved = resolve(node.name, &self.spec.name, app, digest.as_deref(), self.input.observed);
         for missing in &resolved.missing {
             node.say(Severity::Fatal, "env", missing_text(missing));
         }
-        let effective = Effective { app, run_hash: resolved.run_hash, spec_hash: resolved.spec_hash };
-        let (action, why) = match stamp {
-            None => (Action::Deploy, format!("new: version {}", app.version)),
-            Some(stamp) => self.decide_stamped(node, app, stamp, &effective),
-        };
-        (action, why, Some(effective))
+        let (run_hash, spec_hash) = (resolved.run_hash, resolved.spec_hash);
+        let effective = Effective { app, run_hash, spec_hash, digest, folder: None };
+        match stamp {
+            None => Decision::new(Action::Deploy, format!("new: version {}", app.version), effective),
+            Some(stamp) => self.decide_stamped(node, app, stamp, effective),
+        }
     }
 
     /// An app that a rollback holds stays as it is. It is started again when the host has booted.
-    fn decide_held(&self, node: &Node<'a>, by: &AppName) -> (Action, String, Option<Effective<'a>>) {
+    fn decide_held(&self, node: &Node<'a>, by: &AppName) -> Decision<'a> {
         let stamp = node.located.map(|found| &found.stamp);
         let holder = self.world.apps.get(by).map(|found| &found.stamp);
         let target = holder.map_or_else(String::new, |s| {
@@ -112,7 +132,7 @@ impl<'a> Deploy<'a> {
             "held since {target}: `echo release > apps/{by}/ctl` or saving the spec again lets the spec move it"
         );
         node.say(Severity::Info, "held", text);
-        let Some(stamp) = stamp else { return (Action::Leave, String::new(), None) };
+        let Some(stamp) = stamp else { return Decision::leave(None) };
         let Some(release) = self.input.releases.get(&stamp.spec) else {
             let text = format!(
                 "the record of release {} (spec {}) is missing: it cannot be started again until the hold is released",
@@ -120,17 +140,16 @@ impl<'a> Deploy<'a> {
                 short(&stamp.spec)
             );
             node.say(Severity::Warning, "release", text);
-            return (Action::Leave, String::new(), None);
+            return Decision::leave(None);
         };
         let effective = match self.stamped(node.name, stamp, release) {
             Ok(effective) => effective,
             Err(missing) => {
                 node.say(Severity::Warning, "env", missing_text(&missing));
-                return (Action::Leave, String::new(), None);
+                return Decision::leave(None);
             }
         };
-        let (action, why) = self.decide_process(node, &effective);
-        (action, why, Some(effective))
+        self.decide_processes(node, effective)
     }
 
     /// The release that is stamped, as it would run now.
@@ -140,13 +159,17 @@ impl<'a> Deploy<'a> {
         stamp: &AppStamp,
         release: &'a Release,
     ) -> Result<Effective<'a>, MissingValue> {
-        let mut resolved = resolve(name, &release.deploy, &release.definition, self.input.observed);
+        let digest = release.artifact.clone();
+        let definition = &release.definition;
+        let mut resolved = resolve(name, &release.deploy, definition, digest.as_deref(), self.input.observed);
         match resolved.missing.pop() {
             Some(missing) => Err(missing),
             None => Ok(Effective {
-                app: &release.definition,
+                app: definition,
                 run_hash: resolved.run_hash,
                 spec_hash: stamp.spec.clone(),
+                digest,
+                folder: None,
             }),
         }
     }
@@ -156,91 +179,65 @@ impl<'a> Deploy<'a> {
         node: &Node<'a>,
         app: &App,
         stamp: &AppStamp,
-        effective: &Effective<'_>,
-    ) -> (Action, String) {
+        effective: Effective<'a>,
+    ) -> Decision<'a> {
         if node.located.is_some_and(|found| *found.dataset != app.dataset) {
-            return (Action::Deploy, format!("moves to {}", app.dataset));
+            return Decision::new(Action::Deploy, format!("moves to {}", app.dataset), effective);
         }
         if stamp.spec == effective.spec_hash {
             if stamp.held.is_some() || stamp.rolled_back_to.is_some() {
-                return match self.decide_process(node, effective) {
-                    (Action::Leave, _) => {
-                        (Action::Record, "the spec was saved after the rollback".to_owned())
-                    }
-                    decided => decided,
-                };
+                let mut decided = self.decide_processes(node, effective);
+                if decided.action == Action::Leave {
+                    decided.action = Action::Record;
+                    "the spec was saved after the rollback".clone_into(&mut decided.why);
+                }
+                return decided;
             }
-            return self.decide_process(node, effective);
+            return self.decide_processes(node, effective);
         }
         if stamp.version != app.version {
-            return (Action::Deploy, format!("version {} -> {}", stamp.version, app.version));
+            let why = format!("version {} -> {}", stamp.version, app.version);
+            return Decision::new(Action::Deploy, why, effective);
         }
-        if self.same_run(node, app, stamp, effective) {
-            (Action::Record, "only what is around its process changes".to_owned())
-        } else {
-            (Action::Deploy, "its command, environment or another part of its process changes".to_owned())
+        if !self.same_run(node, app, stamp, &effective) {
+            let why = "its command, environment or another part of its process changes".to_owned();
+            return Decision::new(Action::Deploy, why, effective);
         }
+        let mut wrong = BTreeSet::new();
+        if has_process(app) {
+            // More processes of the same kind are started beside those that run.
+            let runs = |number: &u32| self.input.observed.process(node.name, *number).is_some_and(is_up);
+            wrong.extend(numbers(app, Some(stamp)).into_iter().filter(|number| !runs(number)));
+        }
+        let judged = Judged { wrong, reroute: app.listen.is_some(), ..Judged::default() };
+        let why = "only what is around its process changes".to_owned();
+        Decision { action: Action::Record, why, effective: Some(effective), judged }
     }
 
     /// True when a changed app can go on running as it does.
     fn same_run(&self, node: &Node<'a>, app: &App, stamp: &AppStamp, effective: &Effective<'_>) -> bool {
         if has_process(app) {
-            let process = self.input.observed.process(node.name, 1);
-            return process.is_some_and(|process| {
-                process.run_hash == effective.run_hash
-                    && matches!(process.status, ProcessStatus::Running { .. } | ProcessStatus::Completed)
-            });
+            // Those that run and go on running: one at least, and each as it should be.
+            let wanted = numbers(app, Some(stamp));
+            let all = self.input.observed.processes_of(node.name);
+            let mut kept =
+                all.filter(|(number, _)| wanted.contains(number)).map(|(_, process)| process).peekable();
+            return kept.peek().is_some()
+                && kept.all(|process| process.run_hash == effective.run_hash && is_up(process));
         }
         let before = self.input.releases.get(&stamp.spec);
         before.is_some_and(|release| {
-            let before = resolve(node.name, &release.deploy, &release.definition, self.input.observed);
+            let (definition, digest) = (&release.definition, release.artifact.as_deref());
+            let before = resolve(node.name, &release.deploy, definition, digest, self.input.observed);
             before.run_hash == effective.run_hash && !self.world.is_alive(node.name)
         })
     }
 
-    /// An unchanged app: only its process can be wrong.
-    fn decide_process(&self, node: &Node<'a>, effective: &Effective<'_>) -> (Action, String) {
-        if !has_process(effective.app) {
-            return (Action::Leave, String::new());
-        }
-        match self.process(node, effective) {
-            Process::Right => (Action::Leave, String::new()),
-            Process::Absent(why) => (Action::Start, why.to_owned()),
-            Process::Drift(text) if self.input.heal => (Action::Start, text),
-            Process::Drift(text) => {
-                let text =
-                    format!("{text}: `echo restart > apps/{}/ctl` or `drift: Heal` repairs it", node.name);
-                node.say(Severity::Warning, "drift", text);
-                (Action::Leave, String::new())
-            }
-        }
-    }
-
-    fn process(&self, node: &Node<'a>, effective: &Effective<'_>) -> Process {
-        let Some(process) = self.input.observed.process(node.name, 1) else {
-            return Process::Absent("it was never started on this host");
-        };
-        let same = process.run_hash == effective.run_hash;
-        match &process.status {
-            ProcessStatus::Gone { rebooted: true } => Process::Absent("the host has booted since it ran"),
-            ProcessStatus::Gone { rebooted: false } => {
-                Process::Drift("its process and its supervisor are gone".into())
-            }
-            ProcessStatus::Failed(how) => {
-                Process::Drift(format!("it has ended ({how}) and is not restarted"))
-            }
-            ProcessStatus::Stopped => Process::Drift("it was stopped, and not by an operator of zed".into()),
-            ProcessStatus::Backoff { restarts } if same => {
-                let text =
-                    format!("it keeps ending: {restarts} restarts in a row; see apps/{}/log", node.name);
-                node.say(Severity::Warning, "drift", text);
-                Process::Right
-            }
-            ProcessStatus::Running { .. } | ProcessStatus::Completed if same => Process::Right,
-            ProcessStatus::Running { .. } | ProcessStatus::Completed | ProcessStatus::Backoff { .. } => {
-                Process::Drift("it runs as another release than the one that is stamped".into())
-            }
-        }
+    /// An unchanged app: only its processes can be wrong.
+    fn decide_processes(&self, node: &Node<'a>, effective: Effective<'a>) -> Decision<'a> {
+        let judged = self.judge(node, &effective);
+        let action = if judged.is_right() { Action::Leave } else { Action::Start };
+        Decision { action, why: judged.why.clone(), effective: Some(effective), judged }
     }
 
     /// An app does not start while one that it depends on is stopped by an operator.
@@ -275,12 +272,59 @@ impl<'a> Deploy<'a> {
                 let node = &mut self.nodes[index];
                 node.action = Action::Leave;
                 node.effective = release;
+                node.wrong.clear();
+                node.reroute = false;
                 stopped.insert(node.name);
                 changed = true;
             }
             if !changed {
                 return;
             }
+        }
+    }
+
+    /// How each deploy goes about it: side by side only where an old version serves at the same place.
+    fn choose_ways(&mut self) {
+        for index in 0..self.nodes.len() {
+            let node = &self.nodes[index];
+            let (Action::Deploy, Some(app), Some(found)) = (node.action, node.app, node.located) else {
+                continue;
+            };
+            let serves = self.world.is_alive(node.name);
+            if *found.dataset != app.dataset || !serves || app.restart == Restart::Never || !has_process(app)
+            {
+                continue;
+            }
+            let way = match app.strategy {
+                Strategy::Replace => Way::Replace,
+                Strategy::BlueGreen { drain, .. } => {
+                    Way::BlueGreen { new: if found.stamp.live == Some(2) { 1 } else { 2 }, drain }
+                }
+                Strategy::Rolling { batch, pause } => {
+                    Way::Batches { size: batch, first_watch: pause, watch: pause }
+                }
+                Strategy::Canary { instances, pause } => {
+                    Way::Batches { size: instances, first_watch: pause, watch: Duration::ZERO }
+                }
+            };
+            self.nodes[index].way = way;
+        }
+    }
+
+    /// The processes that each app has afterwards.
+    fn count(&mut self) {
+        for node in &mut self.nodes {
+            let Some(effective) = node.effective.as_ref().filter(|e| has_process(e.app)) else { continue };
+            let stamp = node.located.map(|found| &found.stamp);
+            node.numbers = match (node.action, node.way) {
+                (Action::Deploy, Way::BlueGreen { new, .. }) => vec![new],
+                // What an operator wanted of the old release is not wanted of the new one.
+                (Action::Deploy, _) => {
+                    let stamp = stamp.map(|stamp| AppStamp { scale: None, ..stamp.clone() });
+                    numbers(effective.app, stamp.as_ref())
+                }
+                _ => numbers(effective.app, stamp),
+            };
         }
     }
 
@@ -292,7 +336,8 @@ impl<'a> Deploy<'a> {
         while let Some(index) = queue.pop() {
             let Some(app) = self.nodes[index].app else { continue };
             let name = self.nodes[index].name;
-            let deploys = self.nodes[index].action == Action::Deploy;
+            // Only a deploy that puts data back when it fails needs the data for itself.
+            let deploys = self.nodes[index].action == Action::Deploy && self.nodes[index].way == Way::Replace;
             for path in app.data.iter().chain([&app.dataset]).filter(|_| deploys) {
                 let users = self.wanted.get(path).map_or(&[][..], |dataset| &dataset.users[..]).to_vec();
                 for other in users.into_iter().filter(|other| *other != index) {
@@ -306,6 +351,14 @@ impl<'a> Deploy<'a> {
                             node.action = Action::Deploy;
                             queue.push(other);
                         }
+                        Action::Deploy if node.way != Way::Replace => {
+                            let text = format!(
+                                "it is stopped for this deploy: it shares {path} with {name}, which is replaced"
+                            );
+                            node.say(Severity::Warning, "strategy", text);
+                            node.way = Way::Replace;
+                            queue.push(other);
+                        }
                         _ => {}
                     }
                 }
@@ -316,10 +369,15 @@ impl<'a> Deploy<'a> {
 
 impl Node<'_> {
     /// A note on this app.
-    fn say(&self, severity: Severity, kind: &str, text: String) {
+    pub(super) fn say(&self, severity: Severity, kind: &str, text: String) {
         let said: Note = note(severity, kind, format!("app {}", self.name), text);
         self.notes.borrow_mut().push(said);
     }
+}
+
+/// Runs, or has ended well.
+fn is_up(process: &ObservedProcess) -> bool {
+    matches!(process.status, ProcessStatus::Running { .. } | ProcessStatus::Completed)
 }
 
 /// What is missing and what to do.

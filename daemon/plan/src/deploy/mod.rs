@@ -7,8 +7,11 @@ mod build;
 mod commit;
 mod datasets;
 mod decide;
+mod folders;
 mod group;
+mod judge;
 mod select;
+mod upgrade;
 
 pub(crate) use datasets::SIZES;
 pub(crate) use decide::missing_text;
@@ -30,6 +33,8 @@ use crate::world::World;
 use select::Wanted;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
@@ -54,11 +59,26 @@ enum Action {
     Remove,
 }
 
+/// How a deploy gets from the old version to the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Stop the old one, then start the new one. A failure puts the data back, too.
+    Replace,
+    /// Both run: the new one as this process. Data is not put back by a failure, because the old one uses it.
+    BlueGreen { new: u32, drain: Duration },
+    /// Some processes at a time; after the first batch, and after each, the new ones are watched.
+    Batches { size: u32, first_watch: Duration, watch: Duration },
+}
+
 /// The app as it should run.
 struct Effective<'a> {
     app: &'a App,
     run_hash: String,
     spec_hash: String,
+    /// Digest of its artifact.
+    digest: Option<String>,
+    /// The release folder that it runs in.
+    folder: Option<String>,
 }
 
 /// One app: wanted, or stamped by this deploy, or both.
@@ -71,6 +91,14 @@ struct Node<'a> {
     action: Action,
     why: String,
     effective: Option<Effective<'a>>,
+    /// How it is deployed.
+    way: Way,
+    /// The processes that it has afterwards.
+    numbers: Vec<u32>,
+    /// Those of them that are not as they should be.
+    wrong: BTreeSet<u32>,
+    /// Its front has to be told where to forward to.
+    reroute: bool,
     /// Written while decisions are made.
     notes: RefCell<Vec<Note>>,
 }
@@ -153,6 +181,10 @@ impl<'a> Node<'a> {
             action: Action::Leave,
             why: String::new(),
             effective: None,
+            way: Way::Replace,
+            numbers: Vec::new(),
+            wrong: BTreeSet::new(),
+            reroute: false,
             notes: RefCell::default(),
         }
     }

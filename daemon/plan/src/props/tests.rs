@@ -14,6 +14,8 @@ fn stamp(name: &str) -> AppStamp {
         health: "healthy".into(),
         deployed_at: "2026-11-22T17:46:28Z".into(),
         state: RunState::Stopped,
+        live: Some(2),
+        scale: Some(4),
         held: Some(3),
         rolled_back_to: Some("zed-x".into()),
         rolled_back_from: Some(path("zed/branches/apps.a-r1")),

@@ -14,7 +14,7 @@ fn spec(body: &str) -> App {
 }
 
 fn hashes(body: &str, observed: &Observed) -> Resolved {
-    resolve(&app_name("a"), &DeployName::parse("t").unwrap(), &spec(body), observed)
+    resolve(&app_name("a"), &DeployName::parse("t").unwrap(), &spec(body), None, observed)
 }
 
 #[test]
@@ -94,16 +94,21 @@ fn a_release_starts_as_it_was_declared() {
     let mut observed = TestWorld::new().observed;
     let definition = spec(&format!(r#"{BASE}, node_name: "a@h", cookie: Env("COOKIE"), stop_grace: "3s""#));
     let deploy = DeployName::parse("t").unwrap();
-    let release = release_of(&app_name("a"), &deploy, &definition, "hash");
-    assert_eq!(run_spec_of(&release, &observed).unwrap_err().len(), 1);
+    let release = {
+        let (name, host) = (app_name("a"), localhost());
+        let (deploy, app) = (&deploy, &definition);
+        let origin = Origin { name: &name, deploy, host: &host, app, run_hash: "", folder: None };
+        release_of(origin, "hash", None)
+    };
+    assert_eq!(run_spec_of(&release, 1, &observed).unwrap_err().len(), 1);
     observed.env.insert("COOKIE".into(), "c".into());
-    let run = run_spec_of(&release, &observed).unwrap();
+    let run = run_spec_of(&release, 1, &observed).unwrap();
     assert_eq!(run.env["RELEASE_NODE"], "a@h");
     assert_eq!(run.env_from["RELEASE_COOKIE"], ValueFrom::Env("COOKIE".into()));
     assert_eq!(run.stop_grace.as_secs(), 3);
     assert_eq!(run.host.as_str(), "web1");
     observed.host = None;
-    assert_eq!(run_spec_of(&release, &observed).unwrap().host.as_str(), "localhost");
+    assert_eq!(run_spec_of(&release, 1, &observed).unwrap().host.as_str(), "localhost");
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn every_example_is_applied_where_everything_exists() {
         ] {
             world.observed.runtimes.insert(capability.to_owned());
         }
+        world.provide_artifacts(&parse(name, &example(name)));
         let plan = world.converge(name, &example(name));
         assert!(!plan.is_empty(), "{name}");
         let again = world.deploy(name, &example(name));

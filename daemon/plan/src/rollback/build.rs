@@ -33,6 +33,9 @@ use crate::release::has_process;
 use crate::release::run_spec_of;
 use crate::retention::Retention;
 use crate::retention::prune;
+use crate::shape::health_of;
+use crate::shape::numbers;
+use crate::shape::route_of;
 use crate::world::Located;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -43,12 +46,20 @@ use zed_spec::DatasetPath;
 
 /// TERM to KILL for an app whose record is missing.
 const GRACE: Duration = Duration::from_secs(10);
+/// TERM to KILL for a front.
+const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 /// One dataset that goes back.
 struct Back<'a> {
     dataset: DatasetPath,
     holder: &'a DatasetPath,
     snapshot: &'a ObservedSnapshot,
+}
+
+/// An app that runs afterwards.
+struct Starting<'a> {
+    release: &'a Release,
+    runs: Vec<RunSpec>,
 }
 
 /// Everything that the steps are made from.
@@ -89,6 +100,7 @@ pub(super) fn build<'a>(
     rollback.restore(&snapshot);
     rollback.start(&starts);
     let commit_at = rollback.steps.len();
+    rollback.retire(&starts);
     rollback.after_hooks(&starts);
     rollback.retain();
     let apps: Vec<AppName> =
@@ -236,7 +248,7 @@ impl<'a> Rollback<'a> {
 
     /// The runs to start afterwards, dependencies first: releases that go back, and apps that only had to be
     /// stopped because they use the same data.
-    fn starts(&self) -> Result<Vec<(RunSpec, &'a Release)>, RollbackError> {
+    fn starts(&self) -> Result<Vec<Starting<'a>>, RollbackError> {
         let mut wanted: Vec<(AppName, Option<&'a Release>)> = Vec::new();
         for (name, stamp) in &self.after {
             let Some(release) = self.release(stamp) else {
@@ -262,8 +274,12 @@ impl<'a> Rollback<'a> {
         let mut starts = Vec::new();
         for name in start_order(wanted) {
             let Some(release) = releases.get(&name) else { continue };
-            match run_spec_of(release, self.input.observed) {
-                Ok(run) => starts.push((run, *release)),
+            let stamp =
+                self.after.get(&name).or_else(|| self.world.apps.get(&name).map(|found| &found.stamp));
+            let numbers = numbers(&release.definition, stamp).into_iter();
+            let runs = numbers.map(|number| run_spec_of(release, number, self.input.observed)).collect();
+            match runs {
+                Ok(runs) => starts.push(Starting { release, runs }),
                 Err(missing) => {
                     return Err(RollbackError::MissingValue {
                         app: name,
@@ -280,7 +296,8 @@ impl<'a> Rollback<'a> {
         for name in self.after.keys().cloned().collect::<Vec<_>>() {
             let Some(found) = self.world.apps.get(&name) else { continue };
             let Some(release) = self.release(&found.stamp) else { continue };
-            let Ok(run) = run_spec_of(release, self.input.observed) else { continue };
+            let first = numbers(&release.definition, Some(&found.stamp)).first().copied().unwrap_or(1);
+            let Ok(run) = run_spec_of(release, first, self.input.observed) else { continue };
             for command in &release.definition.hooks.before_rollback {
                 let run = Box::new(run.clone());
                 let step = Step::Hook { kind: "before_rollback".to_owned(), command: command.clone(), run };
@@ -293,18 +310,20 @@ impl<'a> Rollback<'a> {
         for name in self.stops.clone().into_iter().rev() {
             let release = self.world.apps.get(&name).and_then(|found| self.release(&found.stamp));
             let grace = release.map_or(GRACE, |release| release.definition.stop_grace);
-            let undo = match release.map(|release| run_spec_of(release, self.input.observed)) {
-                Some(Ok(run)) => vec![Step::StartApp { run: Box::new(run) }],
-                _ => {
-                    let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
-                                saving the spec again does"
-                        .to_owned();
-                    self.note(Severity::Warning, "release", format!("app {name}"), text);
-                    Vec::new()
-                }
-            };
-            let why = "its data is put back".to_owned();
-            self.push(Step::StopApp { instance: Instance::first(&name), grace }, undo, why);
+            for number in self.input.observed.alive(&name) {
+                let undo = match release.map(|release| run_spec_of(release, number, self.input.observed)) {
+                    Some(Ok(run)) => vec![Step::StartApp { run: Box::new(run) }],
+                    _ => {
+                        let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
+                                    saving the spec again does"
+                            .to_owned();
+                        self.note(Severity::Warning, "release", format!("app {name}"), text);
+                        Vec::new()
+                    }
+                };
+                let why = "its data is put back".to_owned();
+                self.push(Step::StopApp { instance: Instance::new(&name, number), grace }, undo, why);
+            }
         }
     }
 
@@ -352,29 +371,72 @@ impl<'a> Rollback<'a> {
         }
     }
 
-    fn start(&mut self, starts: &[(RunSpec, &'a Release)]) {
-        for (run, release) in starts {
+    fn start(&mut self, starts: &[Starting<'a>]) {
+        for Starting { release, runs } in starts {
             let app = &release.definition;
-            let why = match self.after.get(&run.app) {
+            let why = match self.after.get(&release.app) {
                 Some(stamp) => format!("back to {}", stamp.version),
                 None => "it was stopped because its data is shared".to_owned(),
             };
-            if has_process(app) {
-                let undo = vec![Step::StopApp { instance: run.instance(), grace: app.stop_grace }];
-                self.push(Step::StartApp { run: Box::new(run.clone()) }, undo, why);
-            } else if app.health.probes.is_empty() {
+            if !has_process(app) && app.health.probes.is_empty() {
                 continue;
             }
-            let run = Box::new(run.clone());
-            let step = Step::Probe { health: app.health.clone(), run };
-            self.push(step, Vec::new(), String::new());
+            for run in runs.iter().filter(|_| has_process(app)) {
+                let undo = vec![Step::StopApp { instance: run.instance(), grace: app.stop_grace }];
+                self.push(Step::StartApp { run: Box::new(run.clone()) }, undo, why.clone());
+            }
+            for run in runs {
+                let step = Step::Probe { health: health_of(app, run.number), run: Box::new(run.clone()) };
+                self.push(step, Vec::new(), String::new());
+            }
+            self.route(release, runs);
         }
     }
 
-    fn after_hooks(&mut self, starts: &[(RunSpec, &'a Release)]) {
-        for (run, release) in
-            starts.iter().filter(|(run, _)| self.after.contains_key(&run.app)).collect::<Vec<_>>()
+    /// The front forwards to what was started. A front that the release does not have goes after the commit.
+    fn route(&mut self, release: &Release, runs: &[RunSpec]) {
+        let app = &release.app;
+        if !has_process(&release.definition) {
+            return;
+        }
+        let Some(new) = route_of(app, &release.definition, runs.iter().map(|run| run.number)) else { return };
+        let before = self.world.apps.get(app).and_then(|found| {
+            let release = self.release(&found.stamp)?;
+            route_of(app, &release.definition, numbers(&release.definition, Some(&found.stamp)))
+        });
+        let undo = match before {
+            Some(route) => Step::Route { route },
+            None => Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE },
+        };
+        self.push(Step::Route { route: new }, vec![undo], String::new());
+    }
+
+    /// What the release of then does not have: further processes, a front.
+    fn retire(&mut self, starts: &[Starting<'a>]) {
+        for Starting { release, runs } in starts {
+            let records = self.input.observed.processes_of(&release.app).map(|(number, _)| number);
+            let gone = records.filter(|number| *number > 0 && runs.iter().all(|run| run.number != *number));
+            for number in gone.collect::<Vec<_>>() {
+                let instance = Instance::new(&release.app, number);
+                self.push(Step::ForgetApp { instance }, Vec::new(), "the release has fewer".to_owned());
+            }
+            let wanted = route_of(&release.app, &release.definition, []).is_some();
+            if wanted || self.input.observed.process(&release.app, 0).is_none() {
+                continue;
+            }
+            let instance = Instance::front(&release.app);
+            let why = "the release has no address of its own";
+            let stop = Step::StopApp { instance: instance.clone(), grace: FRONT_GRACE };
+            self.push(stop, Vec::new(), why.to_owned());
+            self.push(Step::ForgetApp { instance }, Vec::new(), why.to_owned());
+        }
+    }
+
+    fn after_hooks(&mut self, starts: &[Starting<'a>]) {
+        for Starting { release, runs } in
+            starts.iter().filter(|s| self.after.contains_key(&s.release.app)).collect::<Vec<_>>()
         {
+            let Some(run) = runs.first() else { continue };
             for command in &release.definition.hooks.after_rollback {
                 let run = Box::new(run.clone());
                 let step = Step::Hook { kind: "after_rollback".to_owned(), command: command.clone(), run };

@@ -108,9 +108,11 @@ impl<'a> Lint<'a> {
                 }
                 Step::StopApp { instance, .. } | Step::ForgetApp { instance } => {
                     let app = &instance.app;
-                    // Where both versions serve for a while, the old one is stopped after the new one is there.
-                    let both = started.iter().any(|run| run.app == *app);
-                    let after = !committed && !both && started.iter().any(|run| run.app != *app);
+                    // Of an app that goes on serving, some processes stop when others have been started.
+                    let again = unit.steps[index..].iter().any(
+                        |later| matches!(&later.step, Step::StartApp { run } if run.instance() == *instance),
+                    );
+                    let after = !committed && !again && started.iter().any(|run| run.app != *app);
                     if after && matches!(planned.step, Step::StopApp { .. }) {
                         let text =
                             "it is stopped after another app was started: remove before add".to_owned();

@@ -213,13 +213,20 @@ fn state(world: &TestWorld, shared: &BTreeSet<DatasetPath>) -> BTreeMap<String, 
             format!("{:?} {:?} {content:?}", dataset.native, dataset.user),
         );
     }
-    for (app, process) in &world.observed.processes {
-        if matches!(process.status, ProcessStatus::Running { .. }) {
-            state.insert(format!("app {app}"), process.run_hash.clone());
+    let lives = |instance: &Instance| {
+        world.observed.processes.get(instance).is_some_and(|process| process.status.is_alive())
+    };
+    for (instance, process) in &world.observed.processes {
+        if matches!(process.status, ProcessStatus::Running { .. }) && !instance.is_front() {
+            state.insert(format!("app {instance}"), process.run_hash.clone());
         }
     }
-    for (app, route) in &world.routes {
-        state.insert(format!("route {app}"), format!("{} {:?}", route.listen, route.backends));
+    // A front counts by the living that it forwards to: one without any is drift, before and after.
+    for (app, route) in world.routes.iter().filter(|(app, _)| lives(&Instance::front(app))) {
+        let to: Vec<_> = route.backends.iter().filter(|(instance, _)| lives(instance)).collect();
+        if !to.is_empty() {
+            state.insert(format!("route {app}"), format!("{} {to:?}", route.listen));
+        }
     }
     state
 }

@@ -304,6 +304,9 @@ impl TestWorld {
             | Step::SwitchRelease { .. }
             | Step::PruneReleases { .. } => self.folders(step),
             Step::ForgetApp { instance } => {
+                if instance.is_front() {
+                    self.routes.remove(&instance.app);
+                }
                 self.observed.processes.remove(instance);
             }
             Step::DestroySnapshots { set } => {

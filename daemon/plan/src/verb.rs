@@ -210,8 +210,15 @@ impl Target<'_> {
             }
         }
         if let Some(route) = route_of(app, definition, after.iter().copied()) {
-            let old = route_of(app, definition, before.iter().copied());
-            let undo = old.map(|route| Step::Route { route }).into_iter().collect();
+            let front = self.observed.process(app, 0).is_some_and(|front| front.status.is_alive());
+            let serving = before.iter().copied().filter(|number| alive.contains(number));
+            let old = route_of(app, definition, serving).filter(|route| !route.backends.is_empty());
+            let stop = Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE };
+            let undo = match old.filter(|_| front) {
+                Some(route) => vec![Step::Route { route }],
+                None if front => Vec::new(),
+                None => vec![stop],
+            };
             steps.push(PlannedStep { step: Step::Route { route }, undo, why: String::new() });
         }
         let commit_at = steps.len();

@@ -3,6 +3,7 @@
 use super::Action;
 use super::Deploy;
 use super::Effective;
+use super::Node;
 use super::Way;
 use super::datasets::DatasetChanges;
 use super::datasets::Placed;
@@ -31,11 +32,13 @@ use crate::release::release_of;
 use crate::release::run_spec;
 use crate::shape::health_of;
 use crate::shape::is_blue_green;
+use crate::shape::numbers;
 use crate::time::rfc3339;
 use crate::world::Located;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use zed_spec::App;
 use zed_spec::DatasetPath;
 use zed_spec::Health;
 
@@ -204,13 +207,18 @@ impl<'a> Deploy<'a> {
         draft
     }
 
-    /// Hooks before a deploy run before anything changes; those of an app whose dataset is only created now run
-    /// once it is there.
+    /// True when the app is deployed already in the dataset where it is wanted.
+    pub(super) fn is_at_home(&self, node: &Node<'_>, app: &App) -> bool {
+        node.located.is_some_and(|found| *found.dataset == app.dataset)
+    }
+
+    /// Hooks before a deploy run before anything changes; those of an app that is new in its dataset run once the
+    /// dataset is there, and kept as it was.
     fn hooks_before(&self, order: &[usize], existing: bool, draft: &mut Draft) {
         for index in order {
             let node = &self.nodes[*index];
             let (Action::Deploy, Some(effective)) = (node.action, &node.effective) else { continue };
-            if self.world.exists(&effective.app.dataset) != existing {
+            if self.is_at_home(node, effective.app) != existing {
                 continue;
             }
             for command in &effective.app.hooks.before_deploy {
@@ -234,8 +242,8 @@ impl<'a> Deploy<'a> {
             .filter(|i| matches!(self.nodes[**i].action, Action::Deploy | Action::Bounce | Action::Start));
         let all: Vec<usize> = removed.chain(replaced).copied().collect();
         for index in all {
-            for number in self.to_stop(index) {
-                self.stop_now(index, number, draft);
+            for (nth, number) in self.to_stop(index).into_iter().enumerate() {
+                self.stop_now(index, number, nth == 0, draft);
             }
         }
     }
@@ -258,15 +266,18 @@ impl<'a> Deploy<'a> {
         }
     }
 
-    fn stop_now(&mut self, index: usize, number: u32, draft: &mut Draft) {
+    /// Stops one process. The undo of the first one comes last: then everything runs again, and gets its traffic.
+    fn stop_now(&mut self, index: usize, number: u32, first: bool, draft: &mut Draft) {
         let (before, grace) = self.before(index, number);
         let node = &self.nodes[index];
-        let left_over = matches!(node.way, Way::BlueGreen { .. });
-        let undo = match before {
-            _ if left_over => Vec::new(),
-            _ if number == 0 => {
-                self.route_before(node).map(|route| Step::Route { route }).into_iter().collect()
-            }
+        // A process that the present release does not have is left over: nobody misses it.
+        let release =
+            node.located.and_then(|found| Some((found, self.input.releases.get(&found.stamp.spec)?)));
+        let left_over = release.is_some_and(|(found, release)| {
+            number > 0 && !numbers(&release.definition, Some(&found.stamp)).contains(&number)
+        });
+        let mut undo = match before {
+            _ if left_over || number == 0 => Vec::new(),
             Some(run) => vec![Step::StartApp { run: Box::new(run) }],
             None => {
                 let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
@@ -277,6 +288,9 @@ impl<'a> Deploy<'a> {
             }
         };
         let node = &self.nodes[index];
+        if first && !left_over {
+            undo.extend(self.route_before(node).map(|route| Step::Route { route }));
+        }
         draft.push(Step::StopApp { instance: Instance::new(node.name, number), grace }, undo, &node.why);
     }
 
@@ -291,7 +305,11 @@ impl<'a> Deploy<'a> {
         let used = |path: &DatasetPath| {
             self.nodes.iter().filter(|node| *node.name != found.stamp.app).any(|node| {
                 node.app.is_some_and(|app| datasets_of(app).any(|used| used == path))
-                    || node.located.is_some_and(|found| all(found).any(|used| used == path))
+                    || node.located.is_some_and(|found| {
+                        // Two that leave their dataset together leave one snapshot of it.
+                        let leaves = node.action == Action::Remove && found.dataset == path;
+                        !leaves && all(found).any(|used| used == path)
+                    })
             })
         };
         all(found).filter(|path| self.world.exists(path) && !used(path)).collect()

@@ -48,9 +48,8 @@ impl<'a> Deploy<'a> {
     /// The release folder that each app runs in: that of its release as long as its process goes on, else one for
     /// its artifact, or that of the app beside it which is unpacked there and has the same version.
     pub(super) fn place_folders(&mut self) {
-        let (with, without): (Vec<usize>, Vec<usize>) = (0..self.nodes.len())
-            .filter(|index| self.nodes[*index].effective.is_some())
-            .partition(|index| {
+        let (with, without): (Vec<usize>, Vec<usize>) =
+            (0..self.nodes.len()).filter(|index| self.nodes[*index].effective.is_some()).partition(|index| {
                 self.nodes[*index].effective.as_ref().is_some_and(|e| e.app.artifact.is_some())
             });
         for index in with.into_iter().chain(without) {
@@ -74,7 +73,8 @@ impl<'a> Deploy<'a> {
         }
         if app.artifact.is_none() {
             let beside = self.nodes.iter().filter_map(|other| other.effective.as_ref());
-            let mut beside = beside.filter(|other| other.app.artifact.is_some() && other.app.dataset == *dataset);
+            let mut beside =
+                beside.filter(|other| other.app.artifact.is_some() && other.app.dataset == *dataset);
             return beside.find(|other| other.app.version == app.version)?.folder.clone();
         }
         let folder = release_folder(&app.version);
@@ -148,14 +148,15 @@ impl<'a> Deploy<'a> {
         !there
     }
 
-    /// Unpacks what is deployed, into datasets that exist already or into those that this unit creates.
+    /// Unpacks what is deployed: beside the release that runs, so that nothing has to stop for it; or, where the app
+    /// is new, once what the dataset holds is kept.
     pub(super) fn unpack(&self, order: &[usize], existing: bool, draft: &mut Draft) {
         for index in order {
             let node = &self.nodes[*index];
             let Some(effective) = node.effective.as_ref().filter(|_| self.unpacks(node)) else { continue };
             let app = effective.app;
             let (Some(artifact), Some(folder)) = (&app.artifact, &effective.folder) else { continue };
-            if self.world.exists(&app.dataset) != existing {
+            if self.is_at_home(node, app) != existing {
                 continue;
             }
             let unpack = Unpack {
@@ -184,11 +185,13 @@ impl<'a> Deploy<'a> {
             let node = &self.nodes[*index];
             let (Action::Deploy, Some(effective)) = (node.action, &node.effective) else { continue };
             let dataset = &effective.app.dataset;
-            let before = node.located.filter(|found| found.dataset == dataset);
-            let before = before.and_then(|found| self.input.releases.get(&found.stamp.spec));
             let linked =
                 |app: &App, folder: &Option<String>| app.artifact.as_ref().and_then(|_| folder.clone());
-            let old = before.and_then(|release| linked(&release.definition, &release.folder));
+            // Another app may have had its artifact there; there is one at a time.
+            let old = self.world.stamps_on(dataset).iter().find_map(|stamp| {
+                let release = self.input.releases.get(&stamp.spec)?;
+                linked(&release.definition, &release.folder)
+            });
             let new = linked(effective.app, &effective.folder);
             if old == new {
                 continue;

@@ -45,13 +45,16 @@ impl<'a> Deploy<'a> {
             serving.extend(started);
             serving
         };
+        // A front that is not there yet, or listens elsewhere, is told at the end.
+        let fronted = self.route_before(node).is_some_and(|route| Some(route.listen) == effective.app.listen);
         let mut started: Vec<u32> = Vec::new();
         for (batch, chunk) in node.numbers.chunks(size).enumerate() {
             let before = serving(&started);
             let meanwhile: BTreeSet<u32> =
                 before.iter().copied().filter(|number| !chunk.contains(number)).collect();
             // Where nothing else is left to serve, clients wait at the front until the new one is there.
-            let shifts = !meanwhile.is_empty() && chunk.iter().any(|number| before.contains(number));
+            let shifts =
+                fronted && !meanwhile.is_empty() && chunk.iter().any(|number| before.contains(number));
             if shifts {
                 self.shift(node, effective, &meanwhile, &before, draft);
                 chunk
@@ -134,15 +137,16 @@ impl<'a> Deploy<'a> {
         draft.push(Step::StopApp { instance: Instance::new(node.name, number), grace }, undo, &node.why);
     }
 
-    /// Where the front forwards to now; nothing when there is none.
+    /// Where the front forwards to now; nothing when it does not run, or forwards to nobody that lives.
     pub(super) fn route_before(&self, node: &Node<'a>) -> Option<Route> {
         let found = node.located?;
         let release = self.input.releases.get(&found.stamp.spec)?;
-        if !has_process(&release.definition) {
-            return None;
-        }
-        let serving = numbers(&release.definition, Some(&found.stamp));
-        route_of(node.name, &release.definition, serving)
+        self.input.observed.process(node.name, 0).filter(|front| front.status.is_alive())?;
+        let alive = self.input.observed.alive(node.name);
+        let mut serving = numbers(&release.definition, Some(&found.stamp));
+        serving.retain(|number| alive.contains(number));
+        let route = route_of(node.name, &release.definition, serving)?;
+        (!route.backends.is_empty()).then_some(route)
     }
 
     /// The front forwards to what the app has now.
@@ -150,11 +154,16 @@ impl<'a> Deploy<'a> {
         let node = &self.nodes[index];
         let Some(effective) = node.effective.as_ref().filter(|e| has_process(e.app)) else { return };
         let Some(new) = route_of(node.name, effective.app, node.numbers.iter().copied()) else { return };
-        let undo = match self.route_before(node) {
-            Some(route) => Step::Route { route },
-            None => Step::StopApp { instance: Instance::front(node.name), grace: FRONT_GRACE },
+        let front = self.input.observed.process(node.name, 0).is_some_and(|front| front.status.is_alive());
+        let undo = match (node.action, node.way) {
+            (Action::Start, _) => Vec::new(),
+            _ if !front => {
+                vec![Step::StopApp { instance: Instance::front(node.name), grace: FRONT_GRACE }]
+            }
+            // The old processes do not run yet when this is taken back: their own undo sees to it.
+            (Action::Deploy, Way::Replace) => Vec::new(),
+            _ => self.route_before(node).map(|route| Step::Route { route }).into_iter().collect(),
         };
-        let undo = if node.action == Action::Start { Vec::new() } else { vec![undo] };
         draft.push(Step::Route { route: new }, undo, "");
     }
 

@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::plan::PlannedStep;
 use crate::plan::Purpose;
 use crate::plan::Release;
+use crate::plan::Route;
 use crate::plan::RunSpec;
 use crate::plan::Severity;
 use crate::plan::Step;
@@ -310,8 +311,9 @@ impl<'a> Rollback<'a> {
         for name in self.stops.clone().into_iter().rev() {
             let release = self.world.apps.get(&name).and_then(|found| self.release(&found.stamp));
             let grace = release.map_or(GRACE, |release| release.definition.stop_grace);
-            for number in self.input.observed.alive(&name) {
-                let undo = match release.map(|release| run_spec_of(release, number, self.input.observed)) {
+            for (nth, number) in self.input.observed.alive(&name).into_iter().enumerate() {
+                let mut undo = match release.map(|release| run_spec_of(release, number, self.input.observed))
+                {
                     Some(Ok(run)) => vec![Step::StartApp { run: Box::new(run) }],
                     _ => {
                         let text = "the record of what runs now is missing: if this plan fails, it is not started again; \
@@ -321,6 +323,8 @@ impl<'a> Rollback<'a> {
                         Vec::new()
                     }
                 };
+                // The undo of the first one comes last: then all of them run again.
+                undo.extend(self.route_before(&name).filter(|_| nth == 0).map(|route| Step::Route { route }));
                 let why = "its data is put back".to_owned();
                 self.push(Step::StopApp { instance: Instance::new(&name, number), grace }, undo, why);
             }
@@ -400,15 +404,20 @@ impl<'a> Rollback<'a> {
             return;
         }
         let Some(new) = route_of(app, &release.definition, runs.iter().map(|run| run.number)) else { return };
-        let before = self.world.apps.get(app).and_then(|found| {
-            let release = self.release(&found.stamp)?;
-            route_of(app, &release.definition, numbers(&release.definition, Some(&found.stamp)))
-        });
-        let undo = match before {
-            Some(route) => Step::Route { route },
-            None => Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE },
-        };
-        self.push(Step::Route { route: new }, vec![undo], String::new());
+        let front = self.input.observed.process(app, 0).is_some_and(|front| front.status.is_alive());
+        let stop = Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE };
+        let undo = if front { Vec::new() } else { vec![stop] };
+        self.push(Step::Route { route: new }, undo, String::new());
+    }
+
+    /// Where an app's front forwards to now; nothing when it does not run, or forwards to nobody that lives.
+    fn route_before(&self, app: &AppName) -> Option<Route> {
+        let found = self.world.apps.get(app)?;
+        let definition = &self.release(&found.stamp)?.definition;
+        self.input.observed.process(app, 0).filter(|front| front.status.is_alive())?;
+        let alive = self.input.observed.alive(app);
+        let serving = numbers(definition, Some(&found.stamp)).into_iter().filter(|n| alive.contains(n));
+        route_of(app, definition, serving).filter(|route| !route.backends.is_empty())
     }
 
     /// What the release of then does not have: further processes, a front.

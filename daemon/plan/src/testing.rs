@@ -28,7 +28,6 @@ use crate::rollback::plan_rollback;
 use crate::verb::AppVerb;
 use crate::verb::plan_app_verb;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;

@@ -67,7 +67,9 @@ impl<'a> Deploy<'a> {
         let before = same_home.and_then(|found| self.input.releases.get(&found.stamp.spec));
         let unpacked = app.artifact.is_some()
             && effective.digest.is_some()
-            && before.is_some_and(|release| release.artifact == effective.digest);
+            && before.is_some_and(|release| {
+                release.artifact == effective.digest && release.definition.version == app.version
+            });
         if let Some(before) = before.filter(|_| node.action != Action::Deploy || unpacked) {
             return before.folder.clone();
         }

@@ -10,7 +10,7 @@ use crate::props;
 use crate::testing::*;
 
 /// `STEP object` for every step, `|` before the first after the commit.
-fn lines(plan: &Plan) -> Vec<String> {
+pub(super) fn lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for unit in &plan.units {
         for (index, planned) in unit.steps.iter().enumerate() {
@@ -57,7 +57,7 @@ fn object(step: &Step) -> String {
 }
 
 /// `severity kind object`, sorted.
-fn notes(plan: &Plan) -> Vec<String> {
+pub(super) fn notes(plan: &Plan) -> Vec<String> {
     let mut notes: Vec<String> =
         plan.notes.iter().map(|n| format!("{:?} {} {}", n.severity, n.kind, n.object)).collect();
     notes.sort();

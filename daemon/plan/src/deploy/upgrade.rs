@@ -235,3 +235,6 @@ impl<'a> Deploy<'a> {
         (release.and_then(|release| run_spec_of(release, number, self.input.observed).ok()), grace)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod folders;
 mod group;
 mod judge;
 mod select;
+mod start;
 mod upgrade;
 
 pub(crate) use datasets::SIZES;

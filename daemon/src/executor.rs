@@ -436,6 +436,10 @@ pub fn title(step: &Step) -> String {
         Step::Probe { run, .. } => format!("probe {}", run.instance()),
         Step::Hook { kind, run, .. } => format!("hook {kind} of {}", run.app),
         Step::ForgetApp { instance } => format!("forget {instance}"),
+        Step::MakeGuest { guest } => format!("make {}", guest.id().title()),
+        Step::StartGuest { guest } => format!("start {}", guest.id().title()),
+        Step::StopGuest { guest } => format!("stop {}", guest.title()),
+        Step::RemoveGuest { guest } => format!("remove {}", guest.title()),
         Step::DestroySnapshots { set } => format!("destroy {} old snapshots", set.len()),
         Step::DestroyBranch { branch } => format!("destroy old branch {branch}"),
     }

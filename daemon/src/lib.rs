@@ -9,6 +9,7 @@ pub mod engine;
 pub mod events;
 pub mod executor;
 pub mod faults;
+mod guests;
 pub mod import;
 pub mod journal;
 pub mod logging;

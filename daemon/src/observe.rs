@@ -10,6 +10,7 @@ use zed_artifact::Found;
 use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProcessInfo;
+use zed_host::guest::GuestError;
 use zed_plan::Instance;
 use zed_plan::Observed;
 use zed_plan::ObservedDataset;
@@ -58,6 +59,9 @@ pub enum ObserveError {
     /// The process runtime could not be read.
     #[error("failed to observe the apps")]
     Host(#[source] HostError),
+    /// The tools of jails or zones could not be asked.
+    #[error(transparent)]
+    Guests(GuestError),
 }
 
 /// Looks once. `apps`, declared and kept, say which variables and files matter.
@@ -72,6 +76,7 @@ pub fn observe<'a>(
     let snapshots = store.snapshots(None).map_err(ObserveError::Store)?;
     let info = store.info().map_err(ObserveError::Store)?;
     let processes = host.observe().map_err(ObserveError::Host)?;
+    let guests = host.guests().map(|guests| guests.observe()).transpose().map_err(ObserveError::Guests)?;
     let apps: Vec<&App> = apps.collect();
     let (env, files) = values_from_elsewhere(apps.iter().copied());
     let (artifacts, unusable) = artifacts(digests, &apps);
@@ -87,6 +92,7 @@ pub fn observe<'a>(
         files,
         artifacts,
         unusable,
+        guests: guests.unwrap_or_default(),
         runtimes: fixed.runtimes.clone(),
     };
     Ok(Look { observed: Arc::new(observed), datasets: Arc::new(datasets), processes: Arc::new(processes) })

@@ -267,7 +267,8 @@ pub fn store_facts(store: &dyn Store) -> Result<BTreeMap<String, String>, Failur
 /// What this host and this version can do, in the planner's words.
 pub fn capabilities(state: &Path) -> BTreeSet<String> {
     let limits = zed_host::observe_limits(state).into_iter().map(|name| format!("limits.{name}"));
-    std::iter::once("process".to_owned()).chain(limits).collect()
+    let guests = zed_host::guest::guest_kinds().iter().map(|kind| (*kind).to_owned());
+    std::iter::once("process".to_owned()).chain(limits).chain(guests).collect()
 }
 
 fn fixed(

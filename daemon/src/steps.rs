@@ -17,6 +17,7 @@ use zed_host::Host;
 use zed_host::HostError;
 use zed_host::ProbeRequest;
 use zed_host::Start;
+use zed_host::guest::GuestError;
 use zed_plan::Instance;
 use zed_plan::RunSpec;
 use zed_plan::Step;
@@ -60,6 +61,9 @@ pub enum StepError {
     /// The host refused.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// A guest is not as it was wanted.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
     /// Something that this build does not do.
     #[error("this zedd cannot {0}")]
     Missing(&'static str),
@@ -204,6 +208,10 @@ impl Steps {
             Step::Route { route } => Ok(self.host.route(route)?),
             Step::Drain { instance, port, at_most } => self.drain(instance, *port, *at_most, cancel),
             Step::ForgetApp { instance } => Ok(self.host.forget(instance)?),
+            Step::MakeGuest { .. }
+            | Step::StartGuest { .. }
+            | Step::StopGuest { .. }
+            | Step::RemoveGuest { .. } => crate::guests::run(&*self.store, &*self.host, step),
             Step::DestroySnapshots { set } => {
                 let set: Vec<SnapshotRef> = set
                     .iter()
@@ -275,6 +283,10 @@ impl Steps {
             run.command = zed_artifact::startup(&directory)
                 .map_err(|source| StepError::Startup { app: run.app.to_string(), source })?;
         }
+        let inside =
+            crate::guests::enter(&*self.host, &run, &run.instance().to_string(), &run.command, environment)?;
+        let crate::guests::Entered { command, environment, user, group } = inside;
+        (run.command, run.user, run.group) = (command, user, group);
         Ok(self.host.start(&Start { run, directory, data, environment })?)
     }
 
@@ -285,18 +297,17 @@ impl Steps {
         cancel: &Arc<AtomicBool>,
     ) -> Result<(), StepError> {
         let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
-        let report = self.host.probe(
-            &ProbeRequest {
-                instance: run.instance(),
-                health: health.clone(),
-                run_hash: run.run_hash.clone(),
-                directory,
-                environment,
-                user: run.user.clone(),
-                group: run.group.clone(),
-            },
-            cancel,
-        );
+        let request = ProbeRequest {
+            instance: run.instance(),
+            health: health.clone(),
+            run_hash: run.run_hash.clone(),
+            directory,
+            environment,
+            user: run.user.clone(),
+            group: run.group.clone(),
+        };
+        let request = crate::guests::probe_inside(&*self.host, run, request)?;
+        let report = self.host.probe(&request, cancel);
         if report.healthy {
             return Ok(());
         }
@@ -356,13 +367,16 @@ impl Steps {
 
     fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
         let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
+        let inside =
+            crate::guests::enter(&*self.host, run, &format!("{} {kind}", run.app), command, environment)?;
+        let crate::guests::Entered { command: entered, environment, user, group } = inside;
         let report = self.host.run_hook(&HookRequest {
             app: run.app.clone(),
-            command: command.to_vec(),
+            command: entered,
             directory,
             environment,
-            user: run.user.clone(),
-            group: run.group.clone(),
+            user,
+            group,
             deadline: HOOK_DEADLINE,
         })?;
         if report.ok {

@@ -9,6 +9,8 @@ use crate::command::Ended;
 use crate::command::Finished;
 use crate::command::InFlight;
 use crate::command::Runner;
+use crate::guest::Guests;
+use crate::guest::LocalGuests;
 use crate::identity::resolve_identity;
 use crate::launch::START_DEADLINE;
 use crate::launch::SupervisorProgram;
@@ -98,17 +100,20 @@ struct Inner {
     runner: Runner,
     cache: Mutex<BTreeMap<Instance, Cached>>,
     boot_id: String,
+    guests: Option<LocalGuests>,
     starts: AtomicU64,
 }
 
 impl LocalHost {
     /// Apps under `state_dir/apps`; nothing is created before the first start.
     pub fn new(state_dir: PathBuf, program: SupervisorProgram) -> Self {
+        let runner = Runner::default();
         Self {
             inner: Arc::new(Inner {
+                guests: LocalGuests::for_this_platform(&state_dir, &runner),
                 apps: state_dir.join("apps"),
                 program,
-                runner: Runner::default(),
+                runner,
                 cache: Mutex::default(),
                 boot_id: crate::process::observe_boot_id(),
                 starts: AtomicU64::new(0),
@@ -481,6 +486,11 @@ impl Host for LocalHost {
 
     fn drain(&self, instance: &Instance, port: u16, at_most: Duration) -> Result<Drained, HostError> {
         self.drain_port(instance, port, at_most).map_err(|kind| HostError::of("drain", instance, kind))
+    }
+
+    fn guests(&self) -> Option<Arc<dyn Guests>> {
+        let guests = self.inner.guests.clone()?;
+        Some(Arc::new(guests))
     }
 
     fn log_path(&self, app: &Instance) -> PathBuf {

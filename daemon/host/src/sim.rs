@@ -4,6 +4,9 @@
 //! on running when the daemon dies. Clones are handles of the same host: keep one, give one to the daemon, drop
 //! that with the daemon, and give another to the next.
 
+use crate::guest::Guests;
+use crate::guest::LocalGuests;
+use crate::guest::SimGuests;
 use crate::probe::PROCESS;
 use crate::probe::name_of;
 use crate::types::Drained;
@@ -33,6 +36,7 @@ use zed_plan::Route;
 use zed_plan::RunSpec;
 use zed_spec::AppName;
 use zed_spec::Restart;
+use zed_spec::Runtime;
 
 /// What the probes of a version of an app see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,12 +85,25 @@ struct World {
 #[derive(Debug, Clone, Default)]
 pub struct SimHost {
     world: Arc<Mutex<World>>,
+    guests: Option<(SimGuests, LocalGuests)>,
 }
 
 impl SimHost {
     /// A host on which nothing runs.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same host with jails and zones: `guests` are made of `sim`. An app in a guest runs only while that runs.
+    #[must_use]
+    pub fn with_guests(&self, sim: &SimGuests, guests: LocalGuests) -> Self {
+        Self { world: self.world.clone(), guests: Some((sim.clone(), guests)) }
+    }
+
+    /// True when nothing that an app runs in is missing.
+    fn has_place(&self, runtime: &Runtime) -> bool {
+        let guest = zed_plan::GuestId::of(runtime);
+        guest.is_none_or(|guest| self.guests.as_ref().is_some_and(|(sim, _)| sim.runs(&guest)))
     }
 
     /// The `n`th mutating call from now (1 is the next) fails and changes nothing.
@@ -349,7 +366,14 @@ impl Host for SimHost {
             });
         }
         let info = |app: &SimApp| ProcessInfo {
-            observed: ObservedProcess { run_hash: app.run.run_hash.clone(), status: app.status.clone() },
+            observed: ObservedProcess {
+                run_hash: app.run.run_hash.clone(),
+                status: match app.is_up() && !self.has_place(&app.run.runtime) {
+                    // Its supervisor tries again and again to enter the guest.
+                    true => ProcessStatus::Backoff { restarts: 1 },
+                    false => app.status.clone(),
+                },
+            },
             version: app.run.version.clone(),
             since: Some(0),
             restarts: 0,
@@ -363,7 +387,11 @@ impl Host for SimHost {
     }
 
     fn start(&self, request: &Start) -> Result<(), HostError> {
-        self.mutate("start", &request.run.instance(), |world| world.start(request))
+        let has_place = self.has_place(&request.run.runtime);
+        self.mutate("start", &request.run.instance(), |world| match has_place {
+            true => world.start(request),
+            false => Err(HostErrorKind::Io("exit 1: what it is to run in does not run".to_owned())),
+        })
     }
 
     fn stop(&self, app: &Instance, _grace: Duration) -> Result<(), HostError> {
@@ -436,6 +464,11 @@ impl Host for SimHost {
 
     fn drain(&self, instance: &Instance, port: u16, _at_most: Duration) -> Result<Drained, HostError> {
         self.mutate("drain", instance, |world| world.drain(instance, port))
+    }
+
+    fn guests(&self) -> Option<Arc<dyn Guests>> {
+        let (_, guests) = self.guests.clone()?;
+        Some(Arc::new(guests))
     }
 
     fn log_path(&self, app: &Instance) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The trait through which the daemon runs apps, and the values that cross it.
 
+use crate::guest::Guests;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +49,9 @@ pub trait Host: Send + Sync + 'static {
     /// Waits until nothing is open through the app's front to this instance, which the front forwards to no
     /// more, but not longer than `at_most`. Without a front nothing is open.
     fn drain(&self, instance: &Instance, port: u16, at_most: Duration) -> Result<Drained, HostError>;
+
+    /// Jails and zones; `None` where this host can have neither.
+    fn guests(&self) -> Option<Arc<dyn Guests>>;
 
     /// The file that holds its output, newest part.
     fn log_path(&self, instance: &Instance) -> PathBuf;

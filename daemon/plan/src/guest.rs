@@ -54,6 +54,11 @@ impl GuestId {
         }
     }
 
+    /// `jail shop`, for people.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.kind(), self.name())
+    }
+
     /// Reads the written form.
     ///
     /// # Errors
@@ -258,6 +263,8 @@ pub struct ObservedGuest {
     pub running: Option<String>,
     /// [`GuestSpec::content`] of its root.
     pub content: Option<String>,
+    /// True when the host has booted since zed started it.
+    pub rebooted: bool,
 }
 
 /// State of a guest.

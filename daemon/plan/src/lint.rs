@@ -229,6 +229,10 @@ impl<'a> Lint<'a> {
             | Step::SwitchRelease { .. }
             | Step::PruneReleases { .. }
             | Step::Hook { .. }
+            | Step::MakeGuest { .. }
+            | Step::StartGuest { .. }
+            | Step::StopGuest { .. }
+            | Step::RemoveGuest { .. }
             | Step::ForgetApp { .. } => {}
         }
     }

@@ -1,5 +1,7 @@
 //! What the planner is told about the world. zedd fills it; nothing here reads anything.
 
+use crate::guest::GuestId;
+use crate::guest::ObservedGuest;
 use crate::instance::Instance;
 use serde::Deserialize;
 use serde::Serialize;
@@ -36,6 +38,9 @@ pub struct Observed {
     /// Why an artifact that is there cannot be used, by its path.
     #[serde(default)]
     pub unusable: BTreeMap<String, String>,
+    /// Jails and zones: those that zed made, and others that are there.
+    #[serde(default)]
+    pub guests: BTreeMap<GuestId, ObservedGuest>,
     /// Runtimes that this host has: `process`, `jail`, `zone`, `container`.
     pub runtimes: BTreeSet<String>,
 }

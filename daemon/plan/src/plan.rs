@@ -1,5 +1,7 @@
 //! The plan: a value that leaves execution no choices.
 
+use crate::guest::GuestId;
+use crate::guest::GuestSpec;
 use crate::instance::Instance;
 use crate::observed::Observed;
 use serde::Deserialize;
@@ -282,6 +284,27 @@ pub enum Step {
         /// Which.
         #[serde(alias = "app")]
         instance: Instance,
+    },
+    /// Make a guest what its spec says: configuration, system, start, content. It must not run with another
+    /// configuration.
+    MakeGuest {
+        /// What.
+        guest: Box<GuestSpec>,
+    },
+    /// Have a guest run as it was made, and leave its content as it is.
+    StartGuest {
+        /// What it was made.
+        guest: Box<GuestSpec>,
+    },
+    /// Stop a guest; done when nothing of it runs.
+    StopGuest {
+        /// Which.
+        guest: GuestId,
+    },
+    /// Stop a guest and take its configuration away. Its data stay.
+    RemoveGuest {
+        /// Which.
+        guest: GuestId,
     },
     /// Destroy snapshots that retention no longer keeps. One that is needed after all is left alone.
     DestroySnapshots {

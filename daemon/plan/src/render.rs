@@ -296,6 +296,17 @@ fn step_lines(
             vec![line('-', format!("app {instance}"), "forget its process".to_owned())]
         }
         Step::RecordRelease { .. } => Vec::new(),
+        Step::MakeGuest { guest } => {
+            let sign = if observed.guests.get(&guest.id()).is_some_and(|seen| seen.made.is_some()) {
+                '~'
+            } else {
+                '+'
+            };
+            vec![line(sign, guest.id().title(), format!("make it, its root is {}", guest.dataset()))]
+        }
+        Step::StartGuest { guest } => vec![line('~', guest.id().title(), "start".to_owned())],
+        Step::StopGuest { guest } => vec![line('~', guest.title(), "stop".to_owned())],
+        Step::RemoveGuest { guest } => vec![line('-', guest.title(), "remove, and keep its data".to_owned())],
         Step::DestroySnapshots { set } => set
             .iter()
             .map(|(path, snapshot)| line('!', format!("snapshot {path}"), format!("destroy @{snapshot}")))

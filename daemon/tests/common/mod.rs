@@ -79,6 +79,9 @@ impl Host for WritingHost {
     ) -> Result<zed_host::Drained, HostError> {
         self.sim.drain(instance, port, at_most)
     }
+    fn guests(&self) -> Option<Arc<dyn zed_host::guest::Guests>> {
+        self.sim.guests()
+    }
     fn log_path(&self, app: &Instance) -> PathBuf {
         self.sim.log_path(app)
     }

@@ -129,6 +129,15 @@ impl Tools {
     }
 }
 
+/// Kinds of guests that this machine can have, which are also the words of the capabilities.
+pub fn guest_kinds() -> &'static [&'static str] {
+    match std::env::consts::OS {
+        "freebsd" => &["jail"],
+        "illumos" | "solaris" => &["zone"],
+        _ => &[],
+    }
+}
+
 /// Jails and zones of one host.
 #[derive(Clone)]
 pub struct LocalGuests {
@@ -156,20 +165,14 @@ impl LocalGuests {
 
     /// The guests that this machine can have: jails on FreeBSD, zones on illumos, elsewhere none.
     pub fn for_this_platform(state: &Path, runner: &crate::Runner) -> Option<Self> {
-        let kinds: &'static [&'static str] = match std::env::consts::OS {
-            "freebsd" => &["jail"],
-            "illumos" | "solaris" => &["zone"],
-            _ => return None,
-        };
+        let kinds = guest_kinds();
+        if kinds.is_empty() {
+            return None;
+        }
         let system = Arc::new(super::LocalSystem::new(runner.clone()));
         let paths = GuestPaths::new(state);
         let guests = Self::new(system.clone(), system, paths, crate::process::observe_boot_id());
         Some(Self { kinds, ..guests })
-    }
-
-    /// Kinds of guests that can be made: also the words of the capabilities.
-    pub fn kinds(&self) -> &'static [&'static str] {
-        self.kinds
     }
 
     fn has(&self, guest: &GuestId) -> Result<(), GuestErrorKind> {
@@ -190,6 +193,12 @@ impl LocalGuests {
             GuestDefinition::Zone(name, zone) => zones(&zone::Zones::new(&self.tools, name, zone)),
         });
         done.map_err(|kind| kind.of(operation, &guest))
+    }
+}
+
+impl std::fmt::Debug for LocalGuests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalGuests").field("kinds", &self.kinds).field("paths", &self.tools.paths).finish()
     }
 }
 
@@ -239,6 +248,24 @@ impl Guests for LocalGuests {
             }
         };
         stop().map_err(|kind| kind.of("stop", guest))
+    }
+
+    fn write_script(&self, guest: &GuestId, path: &str, content: &[u8]) -> Result<(), GuestError> {
+        let write = || {
+            self.has(guest)?;
+            let Some(record) = self.tools.records().read(guest)? else {
+                return Err(GuestErrorKind::Missing("zed did not make it".to_owned()));
+            };
+            // A zone's root is below its zonepath.
+            let root = match guest {
+                GuestId::Jail(_) => record.root,
+                GuestId::Zone(_) => record.root.join("root"),
+            };
+            let failed =
+                |e: &std::io::Error| GuestErrorKind::file(&root.join(path.trim_start_matches('/')), e);
+            self.tools.files.write_in(&root, path, content, 0o600).map_err(|e| failed(&e))
+        };
+        write().map_err(|kind| kind.of("write a script into", guest))
     }
 
     fn remove(&self, guest: &GuestId) -> Result<(), GuestError> {

@@ -28,6 +28,7 @@ pub use jail::render_fstab;
 pub use jail::render_jail_conf;
 pub use local::GuestPaths;
 pub use local::LocalGuests;
+pub use local::guest_kinds;
 pub use sim::SimFault;
 pub use sim::SimGuests;
 pub use zone::ZoneCommand;
@@ -101,6 +102,12 @@ pub trait Guests: Send + Sync {
     /// When it still runs.
     fn stop(&self, guest: &GuestId) -> Result<(), GuestError>;
 
+    /// Writes a script into a guest, readable by its root alone: see [`Inside::script`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn write_script(&self, guest: &GuestId, path: &str, content: &[u8]) -> Result<(), GuestError>;
+
     /// Stops it and takes its configuration away. Its data stay. One that zed did not make is left alone.
     ///
     /// # Errors
@@ -108,13 +115,22 @@ pub trait Guests: Send + Sync {
     fn remove(&self, guest: &GuestId) -> Result<(), GuestError>;
 }
 
+/// Has a guest run as it was made, and leaves its content as it is: after a boot, and when its root was put back.
+/// Repeatable.
+///
+/// # Errors
+/// The first thing that is not as wanted afterwards.
+pub fn start(guests: &dyn Guests, request: &GuestRequest) -> Result<(), GuestError> {
+    guests.configure(request)?;
+    guests.install(request)?;
+    guests.start(request)
+}
+
 /// Makes a guest what it shall be, whatever it is now; it must not run with another configuration. Repeatable.
 ///
 /// # Errors
 /// The first thing that is not as wanted afterwards.
 pub fn make(guests: &dyn Guests, request: &GuestRequest) -> Result<(), GuestError> {
-    guests.configure(request)?;
-    guests.install(request)?;
-    guests.start(request)?;
+    start(guests, request)?;
     guests.provision(request)
 }

@@ -96,6 +96,7 @@ pub(super) fn observe(
             intact: false,
             running: None,
             content: None,
+            rebooted: false,
         };
         found.insert(GuestId::Jail(name), foreign);
     }
@@ -117,10 +118,11 @@ pub(super) fn observe(
             (GuestStatus::Running, Some(jail)) => record.running(&tools.boot, &jail.jid.to_string(), intact),
             _ => None,
         };
+        let rebooted = record.started.as_ref().is_some_and(|started| started.boot != tools.boot);
         let made = record.made.clone().map(Box::new);
         found.insert(
             record.guest.clone(),
-            ObservedGuest { status, made, intact, running, content: mark.content },
+            ObservedGuest { status, made, intact, running, content: mark.content, rebooted },
         );
     }
     Ok(found)

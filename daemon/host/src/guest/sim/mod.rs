@@ -201,6 +201,17 @@ impl SimGuests {
         world.jails.iter().map(|(name, jail)| (name.clone(), value(jail))).collect()
     }
 
+    /// True when a guest runs.
+    pub fn runs(&self, guest: &zed_plan::GuestId) -> bool {
+        let world = self.world.lock();
+        match guest {
+            zed_plan::GuestId::Jail(name) => world.jails.contains_key(name.as_str()),
+            zed_plan::GuestId::Zone(name) => {
+                world.zones.get(name.as_str()).is_some_and(|zone| zone.state == "running")
+            }
+        }
+    }
+
     /// What is mounted in a running jail.
     pub fn mounts(&self, jail: &str) -> Vec<String> {
         self.world.lock().jails.get(jail).map(|jail| jail.mounts.clone()).unwrap_or_default()

@@ -94,6 +94,7 @@ pub(super) fn observe(
             intact: false,
             running: None,
             content: None,
+            rebooted: false,
         };
         found.insert(GuestId::Zone(name), foreign);
     }
@@ -106,10 +107,11 @@ pub(super) fn observe(
             (GuestStatus::Running, Some(id)) => record.running(&tools.boot, id, intact),
             _ => None,
         };
+        let rebooted = record.started.as_ref().is_some_and(|started| started.boot != tools.boot);
         let made = record.made.clone().map(Box::new);
         found.insert(
             record.guest.clone(),
-            ObservedGuest { status, made, intact, running, content: mark.content },
+            ObservedGuest { status, made, intact, running, content: mark.content, rebooted },
         );
     }
     Ok(found)

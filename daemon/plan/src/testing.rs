@@ -1,5 +1,6 @@
 //! For tests: a host in memory that executes plans as the real one would, so that planning again can be compared.
 
+mod guests;
 mod run;
 
 use crate::deploy::UndeclareInput;
@@ -76,6 +77,10 @@ pub(crate) fn step_name(step: &Step) -> &'static str {
         Step::Drain { .. } => "Drain",
         Step::Hook { .. } => "Hook",
         Step::ForgetApp { .. } => "ForgetApp",
+        Step::MakeGuest { .. } => "MakeGuest",
+        Step::StartGuest { .. } => "StartGuest",
+        Step::StopGuest { .. } => "StopGuest",
+        Step::RemoveGuest { .. } => "RemoveGuest",
         Step::DestroySnapshots { .. } => "DestroySnapshots",
         Step::DestroyBranch { .. } => "DestroyBranch",
     }
@@ -308,6 +313,10 @@ impl TestWorld {
                 }
                 self.observed.processes.remove(instance);
             }
+            Step::MakeGuest { .. }
+            | Step::StartGuest { .. }
+            | Step::StopGuest { .. }
+            | Step::RemoveGuest { .. } => self.guest(step),
             Step::DestroySnapshots { set } => {
                 set.iter().for_each(|(dataset, name)| self.destroy(dataset, name))
             }

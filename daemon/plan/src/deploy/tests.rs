@@ -51,6 +51,8 @@ fn object(step: &Step) -> String {
         }
         Step::Drain { instance, .. } => instance.to_string(),
         Step::Hook { kind, run, .. } => format!("{kind} {}", run.app),
+        Step::MakeGuest { guest } | Step::StartGuest { guest } => guest.id().to_string(),
+        Step::StopGuest { guest } | Step::RemoveGuest { guest } => guest.to_string(),
         Step::DestroySnapshots { set } => all(set.iter().map(|(p, _)| p).collect()),
         Step::DestroyBranch { branch } => branch.to_string(),
     }

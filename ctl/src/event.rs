@@ -87,6 +87,12 @@ kinds! {
     AppRestarted = "app-restarted",
     /// an app that runs was found when zedd started
     AppAdopted = "app-adopted",
+    /// a newly deployed or started app is healthy
+    Healthy = "healthy",
+    /// an app that runs has failed its probes several times in a row
+    Unhealthy = "unhealthy",
+    /// an app that was unhealthy passes its probes again
+    Recovered = "recovered",
     /// a verb was accepted
     VerbAccepted = "verb-accepted",
     /// a verb was refused

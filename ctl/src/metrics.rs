@@ -58,6 +58,17 @@ pub struct Counters {
     pub events: u64,
     /// Errors of the store, those that were tried again included.
     pub store_errors: u64,
+    /// Probes asked after the deploy, and those of them that failed, by app.
+    pub probes: BTreeMap<String, ProbeCounts>,
+}
+
+/// Probes of one app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProbeCounts {
+    /// All.
+    pub asked: u64,
+    /// Those that failed.
+    pub failed: u64,
 }
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -148,6 +159,11 @@ pub fn render_metrics(world: &World, counters: &Counters) -> String {
     out.by_label(("zed_verbs_total", "counter", "Verbs by outcome."), "outcome", &counters.verbs);
     out.by_label(("zed_specs_total", "counter", "Saved specs by outcome."), "outcome", &counters.specs);
     out.single("zed_drifts_total", "counter", "Times that drift was found.", counters.drifts);
+    let asked = counters.probes.iter().map(|(app, counts)| (app, &counts.asked));
+    out.by_label(("zed_probes_total", "counter", "Probes asked after the deploy, by app."), "app", asked);
+    let failed = counters.probes.iter().map(|(app, counts)| (app, &counts.failed));
+    let help = "Probes that failed after the deploy, by app.";
+    out.by_label(("zed_probe_failures_total", "counter", help), "app", failed);
     out.single("zed_events_total", "counter", "Events written.", counters.events);
     out.single("zed_store_errors_total", "counter", "Errors of the store.", counters.store_errors);
     out.0
@@ -172,7 +188,7 @@ fn app_families<'a>(out: &mut Exposition, apps: impl Iterator<Item = &'a AppView
         out.sample("zed_app_info", &labels, 1);
     }
     type Value = fn(&AppView) -> Option<u64>;
-    let families: [(&str, &str, &str, Value); 6] = [
+    let families: [(&str, &str, &str, Value); 7] = [
         // Unknown health has no sample: neither 0 nor 1 would be true.
         ("zed_app_healthy", "gauge", "1 when an app's probes pass, 0 when they fail.", |app| {
             match app.health.as_str() {
@@ -181,6 +197,7 @@ fn app_families<'a>(out: &mut Exposition, apps: impl Iterator<Item = &'a AppView
                 _ => None,
             }
         }),
+        ("zed_app_up", "gauge", "1 when an app has a process.", |app| Some(u64::from(app.pid != 0))),
         ("zed_app_held", "gauge", "1 while a rollback holds an app.", |app| {
             Some(u64::from(!app.held.is_empty()))
         }),

@@ -9,6 +9,7 @@ use crate::time::rfc3339;
 use crate::view::AppView;
 use crate::view::DatasetView;
 use crate::view::DeployView;
+use crate::view::HealthView;
 use crate::view::HostView;
 use crate::view::ReleaseView;
 use serde::Serialize;
@@ -58,6 +59,8 @@ pub fn render_app_status(app: &AppView) -> String {
         .line("version", &app.version)
         .line("state", &app.state)
         .line("health", &app.health)
+        .line("health_since", time_or_dash(app.health_since))
+        .line("health_reason", &app.health_reason)
         .line("held", &app.held)
         .line("drift", &app.drift)
         .line("error", &app.error)
@@ -91,6 +94,7 @@ pub fn render_host_status(host: &HostView) -> String {
             text = text.line(&format!("{what}.{state}"), count.to_string());
         }
     }
+    text = text.line("unhealthy", host.unhealthy.to_string());
     text = text.line("problems", host.problems.len().to_string());
     for (problem, number) in host.problems.iter().zip(1..) {
         text = text.line(&format!("problem.{number}"), problem);
@@ -246,7 +250,28 @@ pub fn render_datasets<'a>(datasets: impl IntoIterator<Item = &'a DatasetView>) 
     lines(datasets.into_iter().map(|dataset| dataset.path.as_str()))
 }
 
-/// `hosts/HOST/health`, `apps/APP/health`, `apps/APP/version`: one value.
+/// `apps/APP/health`: the app on the first line, its health being the first word; then one line a probe.
+pub fn render_health(health: &HealthView) -> String {
+    let since = time_or_dash(health.since);
+    let mut text = keyed(&health.health, &[("since", &since), ("reason", &health.reason)]);
+    for probe in &health.probes {
+        text.push_str(&keyed(
+            &probe.probe,
+            &[
+                ("instance", &probe.instance),
+                ("state", &probe.state),
+                ("since", &time_or_dash(probe.since)),
+                ("failures", &probe.failures.to_string()),
+                ("latency_us", &probe.latency_us.to_string()),
+                ("checked_at", &time_or_dash(probe.checked_at)),
+                ("last", &probe.last),
+            ],
+        ));
+    }
+    text
+}
+
+/// `hosts/HOST/health`, `apps/APP/version`: one value.
 pub fn render_value(value: &str) -> String {
     if value.is_empty() { "-\n".to_owned() } else { format!("{}\n", one_line(value)) }
 }

@@ -46,6 +46,8 @@ pub struct HostView {
     pub started_at: i64,
     /// Apps by state: `running` 3.
     pub apps: BTreeMap<String, usize>,
+    /// Apps that are to run and are not healthy.
+    pub unhealthy: usize,
     /// Deploys by state.
     pub deploys: BTreeMap<String, usize>,
     /// How many datasets.
@@ -71,6 +73,10 @@ pub struct AppView {
     pub state: String,
     /// `healthy`, `unhealthy`, `unknown`.
     pub health: String,
+    /// Seconds since 1970 of the last change of `health`, 0 when unknown.
+    pub health_since: i64,
+    /// Why it is not healthy, in one line, or empty.
+    pub health_reason: String,
     /// Generation of the spec it was deployed from.
     pub generation: u64,
     /// The run that deployed it.
@@ -108,6 +114,43 @@ pub struct AppView {
     pub crashes: Vec<PathBuf>,
     /// Releases, oldest first; the running one last.
     pub history: Vec<ReleaseView>,
+}
+
+/// `apps/APP/health.json`: an app's health and each of its probes. Changes with every probe, so it is no part of
+/// [`World`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthView {
+    /// `healthy`, `unhealthy`, `unknown`.
+    pub health: String,
+    /// Seconds since 1970 of its last change, 0 when unknown.
+    pub since: i64,
+    /// Why it is not healthy, in one line, or empty.
+    pub reason: String,
+    /// Each probe of each process, as asked after the deploy.
+    pub probes: Vec<ProbeView>,
+}
+
+/// One probe of one process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeView {
+    /// The process: `api`, `api.2`.
+    pub instance: String,
+    /// Which probe: `GET http://127.0.0.1:80/`.
+    pub probe: String,
+    /// `passing`, `failing`, `unknown`.
+    pub state: String,
+    /// Seconds since 1970 of the last change of `state`, 0 when unknown.
+    pub since: i64,
+    /// Failures in a row up to now.
+    pub failures: u32,
+    /// How long the last answer took, in microseconds.
+    pub latency_us: u64,
+    /// Seconds since 1970 of the last answer, 0 when there was none.
+    pub checked_at: i64,
+    /// What it saw last.
+    pub last: String,
 }
 
 /// One release of an app that can be reached by a rollback, or the running one.

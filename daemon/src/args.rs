@@ -32,6 +32,9 @@ pub struct Args {
     /// Seconds between looks for drift
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub drift_interval: u64,
+    /// Seconds between two checks of an app's health, for apps whose own interval is shorter
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub health_interval: u64,
     /// For fault tests: `kill:N` or `fail:N` at the N-th fault point
     #[arg(long, hide = true)]
     pub fault: Option<String>,

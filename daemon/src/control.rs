@@ -8,6 +8,7 @@ use crate::events::About;
 use crate::events::Events;
 use crate::logging::LogLevelHandle;
 use crate::metrics::Metrics;
+use crate::monitor::Monitor;
 use crate::shared::Known;
 use crate::shared::Request;
 use crate::shared::Shared;
@@ -16,9 +17,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zed_ctl::Code;
+use zed_ctl::Counters;
 use zed_ctl::CtlError;
 use zed_ctl::EventKind;
 use zed_ctl::FileKind;
+use zed_ctl::HealthView;
 use zed_ctl::Verb;
 use zed_ctl::World;
 use zed_ctl::parse_verb;
@@ -41,6 +44,7 @@ pub struct Daemon {
     state: StateDir,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    monitor: Arc<Monitor>,
     log_level: LogLevelHandle,
     deploy_dir: PathBuf,
     plan_dir: PathBuf,
@@ -56,6 +60,7 @@ impl Daemon {
         state: StateDir,
         metrics: Arc<Metrics>,
         events: Arc<Events>,
+        monitor: Arc<Monitor>,
         log_level: LogLevelHandle,
     ) -> Self {
         Self {
@@ -67,6 +72,7 @@ impl Daemon {
             state,
             metrics,
             events,
+            monitor,
             log_level,
             uid: nix::unistd::geteuid().as_raw(),
         }
@@ -200,7 +206,20 @@ impl Control for Daemon {
     }
 
     fn metrics(&self) -> String {
-        zed_ctl::render_metrics(&self.shared.world(), &self.metrics.counters())
+        let counters = Counters { probes: self.monitor.counts(), ..self.metrics.counters() };
+        zed_ctl::render_metrics(&self.shared.world(), &counters)
+    }
+
+    fn health(&self, app: &str) -> Option<HealthView> {
+        let world = self.shared.world();
+        let view = world.apps.get(app)?;
+        let probes = AppName::parse(app).map(|app| self.monitor.probes(&app)).unwrap_or_default();
+        let (health, reason) = (view.health.clone(), view.health_reason.clone());
+        Some(HealthView { health, since: view.health_since, reason, probes })
+    }
+
+    fn log_level(&self) -> String {
+        self.log_level.level()
     }
 
     fn import(&self) -> String {
@@ -258,6 +277,10 @@ impl Control for Daemon {
 
     fn events_path(&self) -> &Path {
         &self.events_path
+    }
+
+    fn app_events_path(&self, app: &str) -> PathBuf {
+        self.events.path_of_app(app)
     }
 
     fn log_path(&self) -> &Path {

@@ -1,4 +1,4 @@
-//! The file behind `/zed/events`: one line an event, appended, rotated once.
+//! The file behind `/zed/events`: one line an event, appended, rotated once; and one such file for each app.
 //!
 //! Events tell people and scripts what happened; nothing in zed reads them back to decide anything.
 
@@ -12,13 +12,18 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 use zed_ctl::Event;
 use zed_ctl::EventKind;
+use zed_spec::AppName;
 
 /// The file becomes `events.1` when it is longer than this, in bytes.
 const ROTATE_AT: u64 = 8 << 20;
+/// The same for the file of an app.
+const ROTATE_APP_AT: u64 = 1 << 20;
 
 /// Appends events.
 pub struct Events {
     path: PathBuf,
+    /// The files of apps.
+    apps: PathBuf,
     inner: Mutex<Inner>,
 }
 
@@ -67,7 +72,9 @@ impl Events {
         let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
         let length = file.metadata()?.len();
         let seq = last_seq(path)?;
-        Ok(Self { path: path.to_owned(), inner: Mutex::new(Inner { file, length, seq }) })
+        let apps = path.with_extension("d");
+        fs::create_dir_all(&apps)?;
+        Ok(Self { path: path.to_owned(), apps, inner: Mutex::new(Inner { file, length, seq }) })
     }
 
     /// Appends one event. A disk that is full loses it, with a line in the log: no work stops for it.
@@ -84,10 +91,41 @@ impl Events {
             run: about.run,
             text: text.to_owned(),
         };
-        if let Err(error) = inner.append(&self.path, event.render().as_bytes()) {
+        let line = event.render();
+        if let Err(error) = inner.append(&self.path, line.as_bytes()) {
             tracing::error!(%error, kind = %event.kind, text, "an event could not be written");
         }
+        if let Ok(app) = AppName::parse(&event.app)
+            && let Err(error) = append_rotated(&self.path_of_app(app.as_str()), line.as_bytes())
+        {
+            tracing::error!(%error, %app, text, "an event could not be written to the app's own file");
+        }
     }
+
+    /// The file behind `apps/APP/events`: the lines of `events` that name the app.
+    pub fn path_of_app(&self, app: &str) -> PathBuf {
+        self.apps.join(app)
+    }
+
+    /// The app is neither declared nor deployed any more: its events stay in the file of all.
+    pub fn forget_app(&self, app: &str) {
+        let path = self.path_of_app(app);
+        for path in [path.with_extension("1"), path] {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "the events of an app stay");
+            }
+        }
+    }
+}
+
+/// Appends to a file that is not kept open: an app has few events.
+fn append_rotated(path: &Path, line: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| found.len() > ROTATE_APP_AT) {
+        fs::rename(path, path.with_extension("1"))?;
+    }
+    fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(line)
 }
 
 impl Inner {
@@ -123,5 +161,24 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let seqs: Vec<u64> = text.lines().map(|line| Event::parse(line).unwrap().seq).collect();
         assert_eq!(seqs, [1, 2]);
+    }
+
+    #[test]
+    fn an_app_s_events_have_a_file_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        let events = Events::open(&path).unwrap();
+        for (app, text) in [("a", "one"), ("b", "two"), ("../a", "three"), ("", "four"), ("a", "five")] {
+            events.emit(EventKind::Healthy, About::app("d", app), text);
+        }
+        let of = |app: &str| {
+            let text = fs::read_to_string(events.path_of_app(app)).unwrap_or_default();
+            text.lines().map(|line| Event::parse(line).unwrap().text).collect::<Vec<_>>()
+        };
+        assert_eq!((of("a"), of("b")), (vec!["one".into(), "five".into()], vec!["two".to_owned()]));
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 5);
+        events.forget_app("a");
+        events.forget_app("a");
+        assert_eq!((of("a"), of("b").len()), (vec![], 1));
     }
 }

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod logging;
 pub mod metrics;
 mod mount;
+pub mod monitor;
 pub mod observe;
 pub mod offline;
 mod releases;

@@ -17,23 +17,37 @@ use zed_ctl::LogLevel;
 /// The file becomes `log.1` when it is longer than this, in bytes.
 const ROTATE_AT: u64 = 8 << 20;
 
+/// Until somebody sets another.
+const DEFAULT_LEVEL: &str = "info";
+
 /// Changes the level of the running log.
 #[derive(Clone)]
-pub struct LogLevelHandle(Option<reload::Handle<EnvFilter, Registry>>);
+pub struct LogLevelHandle {
+    handle: Option<reload::Handle<EnvFilter, Registry>>,
+    /// What it is set to, or the filter that it was started with.
+    level: Arc<Mutex<String>>,
+}
 
 impl LogLevelHandle {
     /// For a daemon without a log of its own (tests).
     pub fn none() -> Self {
-        Self(None)
+        Self { handle: None, level: Arc::new(Mutex::new(DEFAULT_LEVEL.to_owned())) }
+    }
+
+    /// What it is set to: a level, or the filter of `ZED_LOG`.
+    pub fn level(&self) -> String {
+        self.level.lock().clone()
     }
 
     /// Sets the level.
     pub fn set(&self, level: LogLevel) {
-        if let Some(handle) = &self.0
+        if let Some(handle) = &self.handle
             && let Err(error) = handle.reload(filter(level.as_str()))
         {
             tracing::error!(%error, "the level of the log could not be changed");
+            return;
         }
+        level.as_str().clone_into(&mut self.level.lock());
     }
 }
 
@@ -45,11 +59,13 @@ fn filter(level: &str) -> EnvFilter {
 /// Starts logging. `ZED_LOG` overrides the filter, in tracing's syntax.
 pub fn start(path: &Path) -> io::Result<LogLevelHandle> {
     let file = LogFile::open(path)?;
-    let filter = std::env::var("ZED_LOG").map_or_else(|_| filter("info"), EnvFilter::new);
+    let given = std::env::var("ZED_LOG").ok();
+    let filter = given.as_ref().map_or_else(|| filter(DEFAULT_LEVEL), EnvFilter::new);
     let (filter, handle) = reload::Layer::new(filter);
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Tee(file.clone()));
     Registry::default().with(filter).with(layer).try_init().map_err(io::Error::other)?;
-    Ok(LogLevelHandle(Some(handle)))
+    let level = given.unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
+    Ok(LogLevelHandle { handle: Some(handle), level: Arc::new(Mutex::new(level)) })
 }
 
 /// Puts in place what waiting clients of the mount need to be interruptible; see zed-fs. What libraries log

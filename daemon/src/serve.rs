@@ -10,10 +10,12 @@ use crate::events::Events;
 use crate::faults::Faults;
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::monitor::Monitor;
 use crate::mount;
 use crate::observe::Fixed;
 use crate::shared::Shared;
 use crate::state::StateDir;
+use crate::steps::Steps;
 use crate::steps::ensure_own_datasets;
 use crate::watch;
 use std::collections::BTreeMap;
@@ -76,7 +78,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let events =
         Events::open(&state.events_path()).map_err(|e| format!("failed to open the events file: {e}"))?;
     let events = Arc::new(events);
+    let steps = Steps::new(store.clone(), host.clone(), state.clone());
+    let at_least = Duration::from_secs(args.health_interval);
+    let monitor = Monitor::new(host.clone(), steps, shared.clone(), events.clone(), at_least);
+    monitor.start().map_err(|e| format!("failed to start the health checks: {e}"))?;
     let engine = Engine::new(Parts {
+        monitor: monitor.clone(),
         fixed: fixed(host_name, &store_name, facts, capabilities(state.root())),
         store: store.clone(),
         host: host.clone(),
@@ -90,7 +97,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })
     .map_err(|e| crate::chain(&e))?;
     let control: Arc<dyn Control> =
-        Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), log_level));
+        Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), monitor.clone(), log_level));
     watch::start_apps(host, shared.clone());
     watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
     let (alive, ended) = tokio::sync::oneshot::channel::<()>();
@@ -104,6 +111,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|e| format!("failed to start the reconcile loop: {e}"))?;
 
     let served = serve_tree(args, &defaults, control, &events, ended);
+    monitor.stop();
     shared.stop();
     if engine.join().is_err() {
         return Err("the reconcile loop ended with a panic; the journals say how far it was".to_owned());

@@ -2,6 +2,7 @@
 //!
 //! Requests go in, outcomes and the world come out. Nothing here touches the store or a process.
 
+use crate::monitor::AppHealth;
 use crate::observe::Look;
 use parking_lot::Condvar;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use zed_ctl::AppView;
 use zed_ctl::Code;
 use zed_ctl::CtlError;
 use zed_ctl::Verb;
@@ -113,6 +115,7 @@ struct Inner {
     tickets: BTreeMap<Ticket, Option<Outcome>>,
     ticket_waiters: Vec<(Ticket, Done)>,
     busy: BTreeMap<DeployName, Busy>,
+    health: BTreeMap<String, AppHealth>,
 }
 
 /// A deploy on which a worker works.
@@ -166,10 +169,39 @@ impl Shared {
         let version = {
             let mut inner = self.inner.lock();
             world.version = inner.world.version + 1;
+            // It may have changed since the loop has put it in.
+            show_health(&mut world, &inner.health);
             inner.world = Arc::new(world);
             inner.world.version
         };
         self.tell_hooks(version);
+    }
+
+    /// An app's health has changed, or it has none of its own any more. It is shown at once; the caller has to call
+    /// [`Self::tell_changed`] when it holds no lock.
+    pub fn set_health(&self, app: &AppName, health: Option<AppHealth>) {
+        let mut inner = self.inner.lock();
+        match health {
+            Some(health) => inner.health.insert(app.to_string(), health),
+            None => inner.health.remove(app.as_str()),
+        };
+        let mut world = (*inner.world).clone();
+        if show_health(&mut world, &inner.health) {
+            world.version += 1;
+            world.changed_at = crate::engine::now();
+            inner.world = Arc::new(world);
+        }
+    }
+
+    /// Tells the hooks that the world has changed.
+    pub fn tell_changed(&self) {
+        let version = self.inner.lock().world.version;
+        self.tell_hooks(version);
+    }
+
+    /// Puts the health that the monitor knows into a world that is not published yet.
+    pub fn show_health(&self, world: &mut World) {
+        show_health(world, &self.inner.lock().health);
     }
 
     fn tell_hooks(&self, version: u64) {
@@ -400,6 +432,38 @@ impl Default for Shared {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Puts what the monitor knows of apps with a process into the world, and counts; true when something changed.
+fn show_health(world: &mut World, known: &BTreeMap<String, AppHealth>) -> bool {
+    let mut changed: Vec<(String, AppView)> = Vec::new();
+    for (name, health) in known {
+        // Without a process there is nothing to ask, and the view says why.
+        let Some(view) = world.apps.get(name).filter(|view| view.pid != 0) else { continue };
+        let (word, since, reason) = (health.health.as_str(), health.since, &health.reason);
+        if view.health != word || view.health_since != since || view.health_reason != *reason {
+            let mut view = (**view).clone();
+            word.clone_into(&mut view.health);
+            view.health_since = since;
+            view.health_reason.clone_from(reason);
+            changed.push((name.clone(), view));
+        }
+    }
+    let mut differs = !changed.is_empty();
+    if differs {
+        let mut apps = (*world.apps).clone();
+        apps.extend(changed.into_iter().map(|(name, view)| (name, Arc::new(view))));
+        world.apps = Arc::new(apps);
+    }
+    let wanted = world.apps.values().filter(|app| app.state != "stopped");
+    let unhealthy = wanted.filter(|app| app.health == "unhealthy").count();
+    if world.host.unhealthy != unhealthy {
+        let mut host = (*world.host).clone();
+        host.unhealthy = unhealthy;
+        world.host = Arc::new(host);
+        differs = true;
+    }
+    differs
 }
 
 /// There is no such deploy.

@@ -296,6 +296,19 @@ impl Steps {
         run: &RunSpec,
         cancel: &Arc<AtomicBool>,
     ) -> Result<(), StepError> {
+        let report = self.host.probe(&self.probe_request(health, run)?, cancel);
+        if report.healthy {
+            return Ok(());
+        }
+        Err(StepError::Unhealthy {
+            app: run.instance().to_string(),
+            summary: report.summary,
+            transcript: report.transcript,
+        })
+    }
+
+    /// What it takes to probe a process.
+    pub fn probe_request(&self, health: &zed_spec::Health, run: &RunSpec) -> Result<ProbeRequest, StepError> {
         let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
         let request = ProbeRequest {
             instance: run.instance(),
@@ -306,16 +319,7 @@ impl Steps {
             user: run.user.clone(),
             group: run.group.clone(),
         };
-        let request = crate::guests::probe_inside(&*self.host, run, request)?;
-        let report = self.host.probe(&request, cancel);
-        if report.healthy {
-            return Ok(());
-        }
-        Err(StepError::Unhealthy {
-            app: run.instance().to_string(),
-            summary: report.summary,
-            transcript: report.transcript,
-        })
+        crate::guests::probe_inside(&*self.host, run, request)
     }
 
     /// Probes again and again until the time is over.

@@ -1,8 +1,10 @@
 //! The one trait between the tree and the daemon.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use zed_ctl::CtlError;
+use zed_ctl::HealthView;
 use zed_ctl::World;
 
 /// Who asks.
@@ -65,6 +67,12 @@ pub trait Control: Send + Sync + 'static {
     /// Prometheus text.
     fn metrics(&self) -> String;
 
+    /// An app's health with each of its probes, as of now; nothing for an app that the world does not have.
+    fn health(&self, app: &str) -> Option<HealthView>;
+
+    /// Level of the daemon's log.
+    fn log_level(&self) -> String;
+
     /// What is on this host and in no spec yet, as a spec (`hosts/HOST/import.ron`). Asked once for each world.
     fn import(&self) -> String;
 
@@ -92,6 +100,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// The file that `/zed/events` streams.
     fn events_path(&self) -> &Path;
+
+    /// The file that `apps/APP/events` streams; it need not be there.
+    fn app_events_path(&self, app: &str) -> PathBuf;
 
     /// The file that `/zed/log` streams: the daemon's own log.
     fn log_path(&self) -> &Path;

@@ -112,6 +112,7 @@ fn the_exposition_is_valid_and_tells_the_world() {
     let mut counters = Counters::default();
     counters.converge_runs.insert("no-op".to_owned(), 7);
     counters.converge_seconds.observe(0.004);
+    counters.probes.insert("a".to_owned(), ProbeCounts { asked: 9, failed: 2 });
     let samples = read(&render_metrics(&world(), &counters));
     let version = world().apps["a"].version.clone();
     for (name, labels, expected) in [
@@ -122,6 +123,9 @@ fn the_exposition_is_valid_and_tells_the_world() {
             &[("app", "a"), ("version", &version), ("deploy", "prod"), ("state", "running")],
             Some(1.0),
         ),
+        ("zed_probes_total", &[("app", "a")], Some(9.0)),
+        ("zed_probe_failures_total", &[("app", "a")], Some(2.0)),
+        ("zed_app_up", &[("app", "a")], Some(0.0)),
         ("zed_app_healthy", &[("app", "a")], Some(1.0)),
         ("zed_app_healthy", &[("app", "b")], Some(0.0)),
         ("zed_app_healthy", &[("app", "c")], None),

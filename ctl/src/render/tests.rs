@@ -1,4 +1,6 @@
 use super::*;
+use crate::HealthView;
+use crate::ProbeView;
 
 fn app() -> AppView {
     let release = |version: &str, snapshot: &str, kind: &str| ReleaseView {
@@ -43,6 +45,8 @@ deploy hello
 version 1.1.0
 state running
 health healthy
+health_since -
+health_reason -
 held -
 drift -
 error probe failed:\\n\\tconnection refused
@@ -59,6 +63,35 @@ last_exit -
 hosts -
 "
     );
+}
+
+#[test]
+fn health_names_each_probe_behind_the_word() {
+    let probe = ProbeView {
+        instance: "api.2".to_owned(),
+        probe: "GET http://127.0.0.1:80/".to_owned(),
+        state: "failing".to_owned(),
+        since: 1_795_369_588,
+        failures: 4,
+        latency_us: 812,
+        checked_at: 1_795_369_600,
+        last: "status 500, expected 2xx: \"oops\"".to_owned(),
+    };
+    let health = HealthView {
+        health: "unhealthy".to_owned(),
+        since: 1_795_369_598,
+        reason: "api.2: it fails".to_owned(),
+        probes: vec![probe],
+    };
+    assert_eq!(
+        render_health(&health),
+        "\
+unhealthy since=2026-11-22T17:46:38Z reason=\"api.2: it fails\"
+\"GET http://127.0.0.1:80/\" instance=api.2 state=failing since=2026-11-22T17:46:28Z failures=4 latency_us=812 \
+         checked_at=2026-11-22T17:46:40Z last=\"status 500, expected 2xx: \\\"oops\\\"\"
+"
+    );
+    assert_eq!(render_health(&HealthView::default()), "- since=- reason=-\n");
 }
 
 #[test]
@@ -86,6 +119,7 @@ apps 3
 apps.failed 1
 apps.running 2
 deploys 0
+unhealthy 0
 problems 1
 problem.1 app `x` needs an operator
 "

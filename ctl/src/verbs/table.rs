@@ -319,7 +319,7 @@ zed makes this host match the specs in deploy/ and shows what it knows as files.
     cat deploy/NAME.wait         wait, then print the verdict
     rm deploy/NAME.ron           undeclare: stop and release, the data is kept
     cp NAME.ron plan/            a dry run: plan/NAME.plan shows what would change
-    cat apps/APP/status          an app; history, snapshots, log, env, metrics beside it
+    cat apps/APP/status          an app; health, history, snapshots, log, events, env, metrics beside it
     cat apps/APP/crash           how its last runs ended unexpectedly, newest first
     cat apps/APP/rollback        what it can be rolled back to
     cat hosts/HOST/status        this host

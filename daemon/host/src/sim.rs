@@ -77,6 +77,9 @@ struct World {
     calls: u64,
     history: Vec<String>,
     checks: BTreeMap<Instance, u32>,
+    checks_hang: bool,
+    hanging: usize,
+    most_hanging: usize,
     crashed: bool,
     next_pid: u32,
 }
@@ -164,6 +167,32 @@ impl SimHost {
     /// How often an app's probes were asked after its deploy, by [`Host::check`].
     pub fn checks(&self, instance: &Instance) -> u32 {
         self.world.lock().checks.get(instance).copied().unwrap_or(0)
+    }
+
+    /// From now on checks hang until they are cancelled, or no longer.
+    pub fn hang_checks(&self, hang: bool) {
+        self.world.lock().checks_hang = hang;
+    }
+
+    /// Checks that hang now, and the most that ever hung at the same time.
+    pub fn hanging(&self) -> (usize, usize) {
+        let world = self.world.lock();
+        (world.hanging, world.most_hanging)
+    }
+
+    fn hang(&self, cancel: &AtomicBool) {
+        {
+            let mut world = self.world.lock();
+            if !world.checks_hang {
+                return;
+            }
+            world.hanging += 1;
+            world.most_hanging = world.most_hanging.max(world.hanging);
+        }
+        while self.world.lock().checks_hang && !cancel.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.world.lock().hanging -= 1;
     }
 
     /// What runs now, with its version; fronts are in [`Self::routes`].
@@ -428,6 +457,7 @@ impl Host for SimHost {
     }
 
     fn check(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> Vec<ProbeResult> {
+        self.hang(cancel);
         let mut world = self.world.lock();
         *world.checks.entry(request.instance.clone()).or_default() += 1;
         let seen = if world.crashed || cancel.load(Ordering::Relaxed) {

@@ -54,6 +54,7 @@ impl Engine {
             return;
         };
         shared.unsettle(deploy.as_str());
+        self.parts.monitor.pause(deploy);
         let (Work::Run(plan) | Work::Resume(plan, ..)) = &work;
         self.active.insert(deploy.clone(), plan.run.0.clone());
         let executor = self.executor.clone();

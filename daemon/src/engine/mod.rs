@@ -21,6 +21,7 @@ use crate::events::Events;
 use crate::executor::Executor;
 use crate::faults::Faults;
 use crate::metrics::Metrics;
+use crate::monitor::Monitor;
 use crate::observe::Fixed;
 use crate::observe::Look;
 use crate::observe::observe;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub events: Arc<Events>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Asks apps after their deploy.
+    pub monitor: Arc<Monitor>,
     /// Fault points.
     pub faults: Faults,
     /// Time between looks when nothing happens.
@@ -212,6 +215,7 @@ impl Engine {
         for text in self.pools.refresh(&*self.parts.store, self.parts.drift_interval) {
             self.emit(EventKind::PoolHealth, About::nothing(), &text);
         }
+        self.tell_monitor(&look);
         self.publish(&look);
         self.tell_ended();
         self.settle(inbox.seen);

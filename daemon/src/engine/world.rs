@@ -6,6 +6,7 @@ use super::DeployState;
 use super::Engine;
 use super::now;
 use crate::events::About;
+use crate::monitor::Target;
 use crate::observe::Look;
 use crate::shared::Busy;
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use zed_host::ProcessInfo;
 use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_plan::Release;
+use zed_plan::RunSpec;
 use zed_plan::props::AppStamp;
 use zed_plan::props::RunState;
 use zed_spec::App;
@@ -73,7 +75,7 @@ impl Engine {
             .collect();
         let datasets = self.world_cache.dataset_views(&look.datasets);
         let host = self.host_view(look, &apps, &deploys, datasets.len());
-        let world = World {
+        let mut world = World {
             version: 0,
             changed_at: now(),
             host: Arc::new(host),
@@ -82,10 +84,43 @@ impl Engine {
             plans: Arc::new(plans),
             datasets,
         };
+        self.parts.shared.show_health(&mut world);
         if differs(&before, &world) {
             self.tell_changes(&before, &world);
             self.parts.shared.publish(world);
         }
+    }
+
+    /// Which processes are to be asked from now on: those that run, with probes, of apps that are deployed.
+    pub(super) fn tell_monitor(&self, look: &Look) {
+        let busy = self.parts.shared.busy().into_keys().collect();
+        let mut targets = Vec::new();
+        for (_, stamp) in crate::stamps(&look.observed) {
+            let Some(release) = self.releases.get(&stamp.spec) else { continue };
+            if release.definition.health.probes.is_empty() || stamp.state == RunState::Stopped {
+                continue;
+            }
+            for (number, process) in look.observed.processes_of(&stamp.app) {
+                let instance = Instance::new(&stamp.app, number);
+                if instance.is_front() || !process.status.is_alive() {
+                    continue;
+                }
+                targets.push(Target {
+                    instance,
+                    deploy: stamp.deploy.clone(),
+                    spec: stamp.spec.clone(),
+                    run_hash: process.run_hash.clone(),
+                    health: release.definition.health.clone(),
+                    deployed_healthy: stamp.health == "healthy",
+                });
+            }
+        }
+        let (releases, observed) = (Arc::clone(&self.releases), Arc::clone(&look.observed));
+        let make = move |target: &Target| {
+            let run = zed_plan::run_spec_of(releases.get(&target.spec)?, &observed).ok()?;
+            Some(RunSpec { number: target.instance.number, ..run })
+        };
+        self.parts.monitor.set_targets(targets, Arc::new(make), &busy);
     }
 
     /// What apps did by themselves since the world before.
@@ -99,6 +134,9 @@ impl Engine {
             if let Some((kind, text)) = own_change(before.version == 0, old, app) {
                 self.emit(kind, About::app(&app.deploy, name), &text);
             }
+        }
+        for name in before.apps.keys().filter(|name| !after.apps.contains_key(*name)) {
+            self.parts.events.forget_app(name);
         }
     }
 
@@ -208,6 +246,8 @@ impl Engine {
             available: look.observed.available,
             started_at: self.started_at,
             apps: count(apps.values().map(|app| app.state.as_str()).collect()),
+            // Counted when health is put in.
+            unhealthy: 0,
             deploys: count(deploys.values().map(|deploy| deploy.state.as_str()).collect()),
             datasets,
             facts: self.parts.fixed.facts.clone().into_iter().chain(self.pools.facts()).collect(),

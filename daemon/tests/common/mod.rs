@@ -27,10 +27,12 @@ use zedd::engine::Parts;
 use zedd::events::Events;
 use zedd::faults::Faults;
 use zedd::metrics::Metrics;
+use zedd::monitor::Monitor;
 use zedd::observe::Fixed;
 use zedd::shared::Request;
 use zedd::shared::Shared;
 use zedd::state::StateDir;
+use zedd::steps::Steps;
 
 /// Writes what an app would write when it starts.
 pub(crate) type OnStart = Arc<dyn Fn(&zed_host::Start) + Send + Sync>;
@@ -108,9 +110,16 @@ impl Daemon {
     ) -> Self {
         let state = StateDir::open(state).unwrap();
         let shared = Arc::new(Shared::new());
+        let host: Arc<dyn Host> = Arc::new(WritingHost { sim: sim.clone(), on_start });
+        let events = Arc::new(Events::open(&state.events_path()).unwrap());
+        let steps = Steps::new(store.clone(), host.clone(), state.clone());
+        // Nobody starts it: these tests are about the loop.
+        let at_least = Duration::from_secs(3600);
+        let monitor = Monitor::new(host.clone(), steps, shared.clone(), events.clone(), at_least);
         let engine = Engine::new(Parts {
             store,
-            host: Arc::new(WritingHost { sim: sim.clone(), on_start }),
+            host,
+            monitor,
             state: state.clone(),
             fixed: Fixed {
                 host: HostName::parse("h").unwrap(),
@@ -120,7 +129,7 @@ impl Daemon {
             },
             store_name: "test".into(),
             shared: shared.clone(),
-            events: Arc::new(Events::open(&state.events_path()).unwrap()),
+            events,
             metrics: Arc::new(Metrics::default()),
             faults,
             drift_interval: Duration::from_secs(3600),

@@ -249,7 +249,9 @@ impl Tree {
             };
         }
         match node {
-            Node::MetaFile(_) | Node::RootFile(RootFile::Metrics) => attr.mtime = SystemTime::now(),
+            Node::MetaFile(_)
+            | Node::RootFile(RootFile::Metrics)
+            | Node::AppFile(_, AppFile::Health | AppFile::HealthJson) => attr.mtime = SystemTime::now(),
             Node::RootFile(RootFile::Help | RootFile::Version | RootFile::Ctl) => attr.lasts = Lasts::Run,
             Node::RootFile(_) | Node::AppFile(_, AppFile::Error) | Node::HostFile(_, HostFile::Error) => {}
             // A rename that is refused changes it without the world.

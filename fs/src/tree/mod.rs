@@ -292,6 +292,13 @@ impl Tree {
             Node::MetaFile(file) => return Ok(self.meta_text(*file).into_bytes().into()),
             Node::AppFile(app, AppFile::Crash) => return Ok(crash::text(&self.crash_files(app)?)?.into()),
             Node::AppFile(app, AppFile::CrashJson) => return Ok(crash::json(&self.crash_files(app)?)?.into()),
+            // Each probe changes it, and the world stays as it is.
+            Node::AppFile(app, file @ (AppFile::Health | AppFile::HealthJson)) => {
+                let health = self.control.health(app).ok_or(Errno::ENOENT)?;
+                let json = *file == AppFile::HealthJson;
+                let text = if json { zed_ctl::to_json(&health) } else { zed_ctl::render_health(&health) };
+                return Ok(text.into_bytes().into());
+            }
             Node::View(dir, deploy, ViewFile::Errors) => {
                 if let Some(text) = self.specs(*dir).refusal(deploy) {
                     return Ok(text);
@@ -326,6 +333,7 @@ impl Tree {
             MetaFile::Requests => self.meter.requests(self.waiting.load(Relaxed)),
             MetaFile::Latency => self.meter.latency(),
             MetaFile::Version => zed_ctl::render_value(&self.control.world().host.zed_version),
+            MetaFile::LogLevel => zed_ctl::render_value(&self.control.log_level()),
         }
     }
 
@@ -341,6 +349,10 @@ impl Tree {
         match node {
             Node::RootFile(RootFile::Events) => Some(self.control.events_path().to_path_buf()),
             Node::RootFile(RootFile::Log) => Some(self.control.log_path().to_path_buf()),
+            Node::AppFile(app, AppFile::Events) => {
+                let exists = self.control.world().apps.contains_key(&**app);
+                exists.then(|| self.control.app_events_path(app))
+            }
             Node::AppFile(app, AppFile::Log) => {
                 self.control.world().apps.get(&**app).map(|app| app.log.clone())
             }

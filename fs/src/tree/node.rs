@@ -67,8 +67,12 @@ files! {
         Snapshots = "snapshots",
         /// Releases, oldest first.
         History = "history",
-        /// One word.
+        /// One word, and a line for each probe.
         Health = "health",
+        /// The same as JSON.
+        HealthJson = "health.json",
+        /// What happened to it: a stream.
+        Events = "events",
         /// Its output: a stream.
         Log = "log",
         /// The output before that, once there is so much.
@@ -129,6 +133,8 @@ files! {
         Latency = "latency",
         /// Of zedd.
         Version = "version",
+        /// Level of the daemon's log, as `log LEVEL` sets it.
+        LogLevel = "log_level",
     }
 }
 

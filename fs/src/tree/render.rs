@@ -61,11 +61,13 @@ fn app_text(world: &World, app: &str, file: AppFile) -> Option<String> {
         AppFile::Rollback => Some(zed_ctl::render_targets(app)),
         AppFile::Snapshots => Some(zed_ctl::render_snapshots(app)),
         AppFile::History => Some(zed_ctl::render_history(app)),
-        AppFile::Health => Some(zed_ctl::render_value(&app.health)),
         AppFile::Metrics => Some(zed_ctl::render_app_metrics(app)),
         AppFile::Env => Some(zed_ctl::render_env(app)),
         AppFile::Hosts => Some(zed_ctl::render_hosts(app)),
-        AppFile::Log
+        AppFile::Health
+        | AppFile::HealthJson
+        | AppFile::Events
+        | AppFile::Log
         | AppFile::Log1
         | AppFile::Log2
         | AppFile::Log3

@@ -157,7 +157,7 @@ fn permissions_are_checked() {
 fn a_normal_user_can_mount() {
     let dir = tempfile::tempdir().unwrap();
     // In a mount namespace of its own, where /dev/fuse is open to everybody, as distributions have it.
-    let script = "command -v fusermount3 setpriv > /dev/null || { echo 'no fusermount3 or setpriv' >&2; exit 9; }\n\
+    let script = "command -v fusermount3 > /dev/null && command -v setpriv > /dev/null || { echo 'no fusermount3 or setpriv' >&2; exit 9; }\n\
         mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fuse || exit 9\n\
         chmod 755 . && mkdir home && chown 65534 home\n\
         as='setpriv --reuid 65534 --regid 65534 --clear-groups'\n\

@@ -81,7 +81,8 @@ impl Drop for Reader {
 #[test]
 fn streams_block_and_go_on() {
     let Some(rig) = patient() else { return };
-    for (name, real) in [("events", "events"), ("log", "log"), ("apps/hello/log", "hello.log")] {
+    let (app_log, app_events) = (("apps/hello/log", "hello.log"), ("apps/hello/events", "events.d/hello"));
+    for (name, real) in [("events", "events"), ("log", "log"), app_log, app_events] {
         let real = rig.real(real);
         let mut seen = rig.ok(&format!("head -n 1 {name}"));
         let mut cat = Reader::start(&rig, &format!("cat {name}"));

@@ -224,3 +224,25 @@ fn a_spec_has_its_views() {
     assert!(rig.read(".meta/latency").contains("read count="));
     assert_eq!(rig.read(".meta/version"), rig.read("version"));
 }
+
+/// T18. An app's health is live: what a probe saw changes it, and its size, without a change of the world.
+#[test]
+fn health_is_what_the_probes_saw_last() {
+    let Some(rig) = Rig::new() else { return };
+    assert_eq!(rig.read("apps/hello/health"), "healthy since=- reason=-\n");
+    let stamp = fs::metadata(rig.path("apps/hello/status")).unwrap().modified().unwrap();
+    let probe = zed_ctl::ProbeView {
+        instance: "hello".to_owned(),
+        probe: "GET http://h/".to_owned(),
+        state: "passing".to_owned(),
+        last: "status 200".to_owned(),
+        ..zed_ctl::ProbeView::default()
+    };
+    *rig.fake.probes.lock() = vec![probe];
+    let text = rig.read("apps/hello/health");
+    assert!(text.ends_with("last=\"status 200\"\n"), "{text}");
+    assert_eq!(fs::metadata(rig.path("apps/hello/health")).unwrap().len(), text.len() as u64);
+    assert!(rig.read("apps/hello/health.json").contains("\"last\": \"status 200\""));
+    assert_eq!(fs::metadata(rig.path("apps/hello/status")).unwrap().modified().unwrap(), stamp);
+    assert_eq!(rig.read(".meta/log_level"), "info\n");
+}

@@ -17,7 +17,9 @@ use zed_ctl::Code;
 use zed_ctl::CtlError;
 use zed_ctl::DatasetView;
 use zed_ctl::DeployView;
+use zed_ctl::HealthView;
 use zed_ctl::HostView;
+use zed_ctl::ProbeView;
 use zed_ctl::ReleaseView;
 use zed_ctl::World;
 use zed_fs::Caller;
@@ -68,6 +70,8 @@ pub(crate) struct Fake {
     plan: PathBuf,
     pub(crate) events: PathBuf,
     pub(crate) log: PathBuf,
+    /// Probes of every app.
+    pub(crate) probes: Mutex<Vec<ProbeView>>,
 }
 
 impl Fake {
@@ -76,7 +80,8 @@ impl Fake {
         for folder in ["deploy", "plan"] {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
-        for file in ["events", "log", "hello.log"] {
+        std::fs::create_dir_all(at("events.d")).unwrap();
+        for file in ["events", "log", "hello.log", "events.d/hello"] {
             std::fs::write(at(file), format!("{file} began\n")).unwrap();
         }
         Arc::new(Self {
@@ -88,6 +93,7 @@ impl Fake {
             plan: at("plan"),
             events: at("events"),
             log: at("log"),
+            probes: Mutex::default(),
         })
     }
 
@@ -199,6 +205,20 @@ impl Control for Fake {
 
     fn metrics(&self) -> String {
         "# TYPE zed_up gauge\nzed_up 1\n".to_owned()
+    }
+
+    fn health(&self, app: &str) -> Option<HealthView> {
+        let world = self.world();
+        let health = world.apps.get(app)?.health.clone();
+        Some(HealthView { health, probes: self.probes.lock().clone(), ..HealthView::default() })
+    }
+
+    fn log_level(&self) -> String {
+        "info".to_owned()
+    }
+
+    fn app_events_path(&self, app: &str) -> PathBuf {
+        self.events.with_extension("d").join(app)
     }
 
     fn import(&self) -> String {

@@ -96,8 +96,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         drift_interval: Duration::from_secs(args.drift_interval),
     })
     .map_err(|e| crate::chain(&e))?;
-    let control: Arc<dyn Control> =
-        Arc::new(Daemon::new(shared.clone(), state.clone(), metrics, events.clone(), monitor.clone(), log_level));
+    let control: Arc<dyn Control> = Arc::new(Daemon::new(
+        shared.clone(),
+        state.clone(),
+        metrics,
+        events.clone(),
+        monitor.clone(),
+        log_level,
+    ));
     watch::start_apps(host, shared.clone());
     watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
     let (alive, ended) = tokio::sync::oneshot::channel::<()>();

@@ -67,7 +67,10 @@ fn an_app_whose_port_is_closed_is_unhealthy_until_it_is_open_again() {
     assert_eq!(zed.key("hosts/testhost/status", "unhealthy"), "1");
     assert!(zed.ok("head -n 1 $M/apps/web/health").starts_with("unhealthy since="));
     let failing = "import json,sys; print([p['state'] for p in json.load(open(sys.argv[1]))['probes']])";
-    assert_eq!(zed.ok(&format!("python3 -c \"{failing}\" $M/apps/web/health.json")), "['failing', 'failing']");
+    assert_eq!(
+        zed.ok(&format!("python3 -c \"{failing}\" $M/apps/web/health.json")),
+        "['failing', 'failing']"
+    );
     zed.ok("grep -qx 'zed_app_healthy{app=\"web\"} 0' $M/metrics");
     zed.ok("grep -qE '^zed_probe_failures_total.app=\"web\". [1-9]' $M/metrics");
     zed.ok("grep -qE 'kind=unhealthy deploy=web app=web text=\"3 checks in a row failed; ' $M/events");
@@ -87,5 +90,8 @@ fn an_app_whose_port_is_closed_is_unhealthy_until_it_is_open_again() {
     zed.eventually("grep -q state=passing $M/apps/web/health");
     assert_eq!(told(&zed), "healthy unhealthy recovered ");
     assert_eq!(zed.key("apps/web/status", "pid"), pid);
-    assert_eq!(zed.ok("cat $M/.meta/log_level; echo log debug > $M/ctl; cat $M/.meta/log_level"), "info\ndebug");
+    assert_eq!(
+        zed.ok("cat $M/.meta/log_level; echo log debug > $M/ctl; cat $M/.meta/log_level"),
+        "info\ndebug"
+    );
 }

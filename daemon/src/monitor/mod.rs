@@ -262,7 +262,8 @@ impl Monitor {
         };
         let monitor = Arc::clone(self);
         let spawned = std::thread::Builder::new().name("health-check".to_owned()).spawn(move || {
-            let carried_out = std::panic::AssertUnwindSafe(|| check.carry_out(&monitor.steps, &*monitor.host));
+            let carried_out =
+                std::panic::AssertUnwindSafe(|| check.carry_out(&monitor.steps, &*monitor.host));
             let outcome = std::panic::catch_unwind(carried_out);
             let request_and_results = outcome.unwrap_or_else(|_| {
                 (None, vec![failed("the check", "it ended with a panic; the log has the place".to_owned())])
@@ -314,7 +315,8 @@ impl Monitor {
             return true;
         };
         let deploy = first.target.deploy.clone();
-        let (health, reason) = state::worst(entries.iter().map(|(instance, entry)| (*instance, &entry.state)));
+        let (health, reason) =
+            state::worst(entries.iter().map(|(instance, entry)| (*instance, &entry.state)));
         let before = inner.told.get(app).cloned().unwrap_or_default();
         let same = before.health == health && how != Telling::Deployed;
         let since = if same && before.since != 0 { before.since } else { now() };
@@ -372,9 +374,10 @@ impl Entry {
 impl Inner {
     /// What is to be asked next, and when.
     fn next_due(&self) -> Option<(Instance, Instant)> {
-        let waiting = self.entries.iter().filter(|(_, entry)| {
-            entry.under_way.is_none() && !self.paused.contains(&entry.target.deploy)
-        });
+        let waiting = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.under_way.is_none() && !self.paused.contains(&entry.target.deploy));
         waiting.min_by_key(|(_, entry)| entry.due).map(|(instance, entry)| (instance.clone(), entry.due))
     }
 }
@@ -403,10 +406,18 @@ impl Check {
     }
 
     fn new_request(&self, steps: &Steps) -> Result<ProbeRequest, String> {
-        let run = self.make.as_ref().and_then(|make| make(&self.target)).ok_or("the record of its release is missing, or a value that it needs")?;
+        let run = self
+            .make
+            .as_ref()
+            .and_then(|make| make(&self.target))
+            .ok_or("the record of its release is missing, or a value that it needs")?;
         let request = steps.probe_request(&self.target.health, &run).map_err(|e| crate::chain(&e))?;
         // What was started decides, should a value from elsewhere have changed since.
-        Ok(ProbeRequest { instance: self.instance.clone(), run_hash: self.target.run_hash.clone(), ..request })
+        Ok(ProbeRequest {
+            instance: self.instance.clone(),
+            run_hash: self.target.run_hash.clone(),
+            ..request
+        })
     }
 }
 

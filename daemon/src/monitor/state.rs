@@ -172,7 +172,9 @@ mod tests {
         let (good, bad) = ([result("GET x", true, "status 200")], [result("GET x", false, "status 500")]);
         let mut seen = Vec::new();
         // Two failures, and a pass between: nothing.
-        for (check, now) in [&bad, &bad, &good, &bad, &bad, &bad, &bad, &good, &good, &bad].into_iter().zip(1..) {
+        for (check, now) in
+            [&bad, &bad, &good, &bad, &bad, &bad, &bad, &good, &good, &bad].into_iter().zip(1..)
+        {
             state.take(check, 2, now);
             seen.push(state.health);
         }
@@ -180,7 +182,10 @@ mod tests {
         use Health::Unhealthy as U;
         assert_eq!(seen, [H, H, H, H, H, U, U, U, H, H]);
         assert_eq!(state.reason, "");
-        assert_eq!((state.probes[0].since, state.probes[0].failures, state.probes[0].checked_at), (10, 1, 10));
+        assert_eq!(
+            (state.probes[0].since, state.probes[0].failures, state.probes[0].checked_at),
+            (10, 1, 10)
+        );
     }
 
     #[test]
@@ -191,10 +196,10 @@ mod tests {
             state.take(&[result("connect to y", true, "connected"), result("GET x", false, &text)], 1, now);
         }
         assert_eq!(state.reason, "GET x: status 503");
-        assert_eq!(state.probes.iter().map(|probe| (probe.since, probe.failures)).collect::<Vec<_>>(), [
-            (100, 0),
-            (100, 3)
-        ]);
+        assert_eq!(
+            state.probes.iter().map(|probe| (probe.since, probe.failures)).collect::<Vec<_>>(),
+            [(100, 0), (100, 3)]
+        );
         // The process goes: another probe fails for the first time, in the same row.
         state.take(&[result("the process", false, "it was stopped")], 1, 104);
         assert_eq!(state.reason, "the process: it was stopped");
@@ -214,10 +219,16 @@ mod tests {
         assert_eq!(of(&[]), (Health::Unknown, String::new()));
         assert_eq!(of(&[(&one, &good), (&two, &unknown)]).0, Health::Unknown);
         let said = "api.2: GET x: no";
-        assert_eq!(of(&[(&one, &good), (&two, &bad), (&three, &unknown)]), (Health::Unhealthy, said.to_owned()));
+        assert_eq!(
+            of(&[(&one, &good), (&two, &bad), (&three, &unknown)]),
+            (Health::Unhealthy, said.to_owned())
+        );
         assert_eq!(of(&[(&one, &bad)]).1, said.trim_start_matches("api.2: "));
         let views = probe_views(&BTreeMap::from([(&one, &good), (&two, &bad)]));
         assert_eq!(views.len(), 1, "what was not asked yet has no line");
-        assert_eq!((views[0].instance.as_str(), views[0].state.as_str(), views[0].latency_us), ("api.2", "failing", 7));
+        assert_eq!(
+            (views[0].instance.as_str(), views[0].state.as_str(), views[0].latency_us),
+            ("api.2", "failing", 7)
+        );
     }
 }

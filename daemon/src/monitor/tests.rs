@@ -278,7 +278,9 @@ fn many_apps_are_asked_less_often() {
     assert_eq!(rig.monitor.floor(0), Duration::from_millis(1));
     assert_eq!(rig.monitor.floor(1000), Duration::from_secs(20));
     let interval = Duration::from_secs(10);
-    assert!((0..100).all(|number| rig.monitor.offset(&Instance::new(&app("a"), number), interval) < interval));
+    assert!(
+        (0..100).all(|number| rig.monitor.offset(&Instance::new(&app("a"), number), interval) < interval)
+    );
 }
 
 #[test]

@@ -25,7 +25,6 @@ use zed_host::ProcessInfo;
 use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_plan::Release;
-use zed_plan::RunSpec;
 use zed_plan::props::AppStamp;
 use zed_plan::props::RunState;
 use zed_spec::App;
@@ -100,25 +99,23 @@ impl Engine {
             if release.definition.health.probes.is_empty() || stamp.state == RunState::Stopped {
                 continue;
             }
-            for (number, process) in look.observed.processes_of(&stamp.app) {
-                let instance = Instance::new(&stamp.app, number);
-                if instance.is_front() || !process.status.is_alive() {
-                    continue;
-                }
+            for number in zed_plan::numbers(&release.definition, Some(&stamp)) {
+                let process = look.observed.process(&stamp.app, number);
+                let Some(process) = process.filter(|process| process.status.is_alive()) else { continue };
                 targets.push(Target {
-                    instance,
+                    instance: Instance::new(&stamp.app, number),
                     deploy: stamp.deploy.clone(),
                     spec: stamp.spec.clone(),
                     run_hash: process.run_hash.clone(),
-                    health: release.definition.health.clone(),
+                    health: zed_plan::health_of(&release.definition, number),
                     deployed_healthy: stamp.health == "healthy",
                 });
             }
         }
         let (releases, observed) = (Arc::clone(&self.releases), Arc::clone(&look.observed));
         let make = move |target: &Target| {
-            let run = zed_plan::run_spec_of(releases.get(&target.spec)?, &observed).ok()?;
-            Some(RunSpec { number: target.instance.number, ..run })
+            let release = releases.get(&target.spec)?;
+            zed_plan::run_spec_of(release, target.instance.number, &observed).ok()
         };
         self.parts.monitor.set_targets(targets, Arc::new(make), &busy);
     }

@@ -63,11 +63,11 @@ fn run_of(name: &str, number: u32, version: &str) -> (RunSpec, zed_spec::Health)
         spec_hash: version.to_owned(),
         definition,
         folder: None,
+        artifact: None,
     };
     let observed =
         zed_plan::Observed { host: Some(HostName::parse("h").unwrap()), ..zed_plan::Observed::default() };
-    let run = zed_plan::run_spec_of(&release, &observed).unwrap();
-    (RunSpec { number, ..run }, health)
+    (zed_plan::run_spec_of(&release, number, &observed).unwrap(), health)
 }
 
 impl Rig {

@@ -293,7 +293,8 @@ impl Monitor {
         if check.cancel.load(Ordering::SeqCst) {
             return;
         }
-        entry.request = request;
+        // After a failure it is made anew: what it stands on may be another one now, a guest for instance.
+        entry.request = request.filter(|_| results.iter().all(|result| result.passed));
         entry.state.take(&results, entry.target.health.successes, now());
         let app = check.instance.app.clone();
         let counts = inner.counts.entry(app.clone()).or_default();

@@ -1,6 +1,7 @@
 //! One hash over everything observed that a plan depends on. Owns the choice of what that is: process ids and free
 //! space are not in it, because a plan does not change with them.
 
+use crate::guest::GuestId;
 use crate::naming::branch_stem;
 use crate::observed::ObservedDataset;
 use crate::observed::ObservedSnapshot;
@@ -94,6 +95,7 @@ pub(crate) fn based_on<'p>(
     wanted: impl Iterator<Item = (&'p DatasetPath, Option<&'p ObservedDataset>)>,
     released: &[&'p DatasetPath],
     apps: impl Iterator<Item = &'p AppName>,
+    guests: &[GuestId],
 ) -> String {
     let observed = world.observed;
     let mut feed = Feed { hash: Sha256::new(), buffer: Vec::with_capacity(32_768) };
@@ -123,6 +125,12 @@ pub(crate) fn based_on<'p>(
             feed.text(&process.run_hash);
             feed.text(status(&process.status));
         }
+    }
+    for guest in guests {
+        feed.text(&guest.to_string());
+        // Its state is small, and all of it counts.
+        let seen = observed.guests.get(guest);
+        feed.text(&seen.and_then(|seen| serde_json::to_string(seen).ok()).unwrap_or_default());
     }
     let Feed { mut hash, buffer } = feed;
     hash.update(&buffer);

@@ -63,6 +63,8 @@ pub mod name {
     pub const ROLLED_BACK_FROM: &str = "com.zed:rolled_back_from";
     /// What a branch was.
     pub const BRANCH_OF: &str = "com.zed:branch_of";
+    /// On a snapshot: the guest whose root it keeps, `jail:shop`.
+    pub const GUEST: &str = "com.zed:guest";
     /// [`super::BranchKind`].
     pub const BRANCH_KIND: &str = "com.zed:branch_kind";
     /// Before the name of an app that shares its dataset with the one that has the plain names.

@@ -3,6 +3,8 @@
 //! Works from the stamps and the kept releases alone: what runs is the release that is stamped, whatever a spec
 //! says meanwhile.
 
+use crate::guest::GuestId;
+use crate::guest::GuestStatus;
 use crate::instance::Instance;
 use crate::naming::is_own;
 use crate::observed::Observed;
@@ -204,6 +206,7 @@ impl Target<'_> {
                 return Ok((steps, commit_at));
             }
             AppVerb::Start | AppVerb::Scale(_) | AppVerb::Restart => {
+                steps.extend(self.start_guest());
                 for number in &after {
                     self.run(verb, *number, &alive, &mut steps)?;
                 }
@@ -234,6 +237,15 @@ impl Target<'_> {
                 missing.iter().map(|m| format!("{:?} for {}", m.from, m.wanted_for)).collect();
             refuse(self.app, &format!("values it needs are missing: {}", what.join(", ")))
         })
+    }
+
+    /// The guest that the app runs in, when zed made it and it does not run.
+    fn start_guest(&self) -> Option<PlannedStep> {
+        let id = GuestId::of(&self.release.definition.runtime)?;
+        let seen = self.observed.guests.get(&id).filter(|seen| seen.status != GuestStatus::Running)?;
+        let guest = seen.made.clone()?;
+        let undo = vec![Step::StopGuest { guest: id }];
+        Some(PlannedStep { step: Step::StartGuest { guest }, undo, why: "the app runs in it".into() })
     }
 
     fn stop(&self, number: u32) -> Result<PlannedStep, Note> {

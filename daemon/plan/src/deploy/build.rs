@@ -36,7 +36,7 @@ use zed_spec::App;
 use zed_spec::DatasetPath;
 
 /// Name of the unit of datasets that belong to no app alone.
-const DATASETS: &str = "datasets";
+pub(super) const DATASETS: &str = "datasets";
 /// TERM to KILL for an app whose record is missing.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 

@@ -117,7 +117,8 @@ impl<'a> Deploy<'a> {
         let mut absent: BTreeMap<&'a DatasetPath, Option<usize>> = BTreeMap::new();
         let mut drifted = Vec::new();
         for (path, wanted) in &self.wanted {
-            let owner = wanted.users.first().map(|user| components[*user]);
+            let owner =
+                wanted.users.first().map(|user| components[*user]).filter(|_| !self.is_in_guest(path));
             let Some(found) = wanted.found else {
                 absent.insert(path, owner);
                 continue;

@@ -9,6 +9,7 @@ mod datasets;
 mod decide;
 mod folders;
 mod group;
+mod guests;
 mod judge;
 mod select;
 mod start;
@@ -17,6 +18,7 @@ mod upgrade;
 pub(crate) use datasets::SIZES;
 pub(crate) use decide::missing_text;
 pub(crate) use decide::short;
+pub(crate) use guests::hold_guests;
 
 use crate::based_on::based_on;
 use crate::observed::Observed;
@@ -112,6 +114,7 @@ struct Deploy<'a> {
     host: HostName,
     wanted: Wanted<'a>,
     nodes: Vec<Node<'a>>,
+    guests: Vec<guests::Guest>,
     notes: Vec<Note>,
 }
 
@@ -151,14 +154,18 @@ fn plan<'a>(
 ) -> Plan {
     let declared = input.declared;
     let host = host_of(input.observed);
-    let mut deploy = Deploy { input, spec: &declared.spec, world, host, wanted, nodes, notes };
+    let guests = Vec::new();
+    let mut deploy = Deploy { input, spec: &declared.spec, world, host, wanted, nodes, guests, notes };
+    deploy.guests = deploy.wanted_guests();
     deploy.check_spec();
     deploy.decide();
-    let units = deploy.build();
+    deploy.decide_guests();
+    let mut units = deploy.build();
+    deploy.add_guest_units(&mut units);
     let apps = deploy.nodes.iter().map(|node| node.name);
     let datasets =
         deploy.wanted.iter().map(|(path, wanted)| (*path, wanted.found.map(|found| found.dataset)));
-    let based_on = based_on(world, datasets, &deploy.no_longer_declared(), apps);
+    let based_on = based_on(world, datasets, &deploy.no_longer_declared(), apps, &deploy.guest_ids());
     Plan {
         format: PLAN_FORMAT,
         run: input.run.clone(),

@@ -4,7 +4,11 @@ use super::RollbackError;
 use super::RollbackInput;
 use super::RollbackTarget;
 use crate::based_on::based_on;
+use crate::deploy::hold_guests;
 use crate::deploy::missing_text;
+use crate::guest::GuestId;
+use crate::guest::GuestSpec;
+use crate::guest::GuestStatus;
 use crate::history::Candidate;
 use crate::history::branches_of;
 use crate::instance::Instance;
@@ -109,9 +113,15 @@ pub(super) fn build<'a>(
     let mut datasets: Vec<&DatasetPath> = rollback.backs.iter().map(|back| &back.dataset).collect();
     datasets.sort();
     let datasets = datasets.into_iter().map(|path| (path, input.observed.datasets.get(path)));
-    let based_on = based_on(world, datasets, &[], apps.iter());
+    let running = input.observed.guests.iter().filter(|(_, seen)| seen.status == GuestStatus::Running);
+    let guests: BTreeMap<GuestId, &GuestSpec> =
+        running.filter_map(|(id, seen)| Some((id.clone(), seen.made.as_deref()?))).collect();
+    let guest_ids: Vec<GuestId> = guests.keys().cloned().collect();
+    let based_on = based_on(world, datasets, &[], apps.iter(), &guest_ids);
     let name = apps.iter().map(AppName::as_str).collect::<Vec<_>>().join("+");
     let Rollback { notes, steps, .. } = rollback;
+    let mut units = vec![Unit { name, apps, after: Vec::new(), steps, commit_at }];
+    hold_guests(&mut units, &guests);
     Ok(Plan {
         format: PLAN_FORMAT,
         run: input.run.clone(),
@@ -121,7 +131,7 @@ pub(super) fn build<'a>(
         spec_sha256: String::new(),
         made_at: input.now,
         based_on,
-        units: vec![Unit { name, apps, after: Vec::new(), steps, commit_at }],
+        units,
         notes,
     })
 }

@@ -26,6 +26,16 @@ while True:
     time.sleep(0.02)
 "#;
 
+/// `web` with these fields of its health.
+fn write_spec(zed: &Zed, version: &str, port: u16, health: &str) {
+    let dir = zed.dir().display();
+    let spec = format!(
+        "Deploy(datasets: {{\"apps/web\": ()}}, apps: {{\"web\": (dataset: \"apps/web\", version: \"{version}\", command: \
+         [\"python3\", \"{dir}/server.py\", \"{port}\", \"{dir}/flag\"], health: ({health}))}})\n"
+    );
+    std::fs::write(zed.dir().join("web.ron"), spec).expect("write");
+}
+
 /// A daemon that asks every second, with `web` deployed and serving.
 fn deployed() -> (Zed, u16) {
     let mut zed = Zed::stopped().with_args(&["--health-interval", "1"]);
@@ -33,13 +43,8 @@ fn deployed() -> (Zed, u16) {
     let port = free_port();
     std::fs::write(zed.dir().join("server.py"), SERVER).expect("write");
     std::fs::write(zed.dir().join("flag"), "").expect("write");
-    let dir = zed.dir().display();
-    let spec = format!(
-        "Deploy(datasets: {{\"apps/web\": ()}}, apps: {{\"web\": (dataset: \"apps/web\", version: \"1\", command: \
-         [\"python3\", \"{dir}/server.py\", \"{port}\", \"{dir}/flag\"], health: (probes: \
-         [Http(\"http://127.0.0.1:{port}/\"), Tcp(\"127.0.0.1:{port}\")]))}})\n"
-    );
-    std::fs::write(zed.dir().join("web.ron"), spec).expect("write");
+    let probes = format!("probes: [Http(\"http://127.0.0.1:{port}/\"), Tcp(\"127.0.0.1:{port}\")]");
+    write_spec(&zed, "1", port, &probes);
     zed.ok("cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
     (zed, port)
 }
@@ -94,4 +99,34 @@ fn an_app_whose_port_is_closed_is_unhealthy_until_it_is_open_again() {
         zed.ok("cat $M/.meta/log_level; echo log debug > $M/ctl; cat $M/.meta/log_level"),
         "info\ndebug"
     );
+}
+
+/// A port that accepts connections and never answers, as long as the listener is there.
+fn silent() -> (std::net::TcpListener, u16) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    (listener, port)
+}
+
+#[test]
+fn a_probe_that_never_answers_ends_with_what_was_before() {
+    let (zed, port) = deployed();
+    let (_listener, silent) = silent();
+    let url = format!("GET http://127.0.0.1:{silent}/");
+    let probes = format!("probes: [Http(\"http://127.0.0.1:{silent}/\")], interval: \"100ms\", timeout: \"300ms\"");
+    write_spec(&zed, "2", port, &format!("{probes}, attempts: 2"));
+    zed.fails("cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
+    let verdict = zed.key("deploy/web.status", "verdict");
+    let says = format!("{url} failed 2 times; the last one: {url}: no answer within 300ms");
+    assert!(verdict.contains(&says), "{verdict}");
+    zed.eventually("grep -qx 'version 1' $M/apps/web/status && grep -qx 'health healthy' $M/apps/web/status");
+    zed.eventually(&format!("curl -sSf 127.0.0.1:{port}/"));
+    // A newer save does not wait for it.
+    write_spec(&zed, "3", port, &probes.replace("300ms", "1000s"));
+    zed.ok("cp web.ron $M/deploy/");
+    zed.eventually("grep -q '^step .*probe' $M/deploy/web.status");
+    write_spec(&zed, "4", port, &format!("probes: [Tcp(\"127.0.0.1:{port}\")]"));
+    zed.ok("cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
+    assert_eq!(zed.key("apps/web/status", "version"), "4");
+    assert_eq!(zed.key("apps/web/status", "health"), "healthy");
 }

@@ -113,7 +113,8 @@ fn a_probe_that_never_answers_ends_with_what_was_before() {
     let (zed, port) = deployed();
     let (_listener, silent) = silent();
     let url = format!("GET http://127.0.0.1:{silent}/");
-    let probes = format!("probes: [Http(\"http://127.0.0.1:{silent}/\")], interval: \"100ms\", timeout: \"300ms\"");
+    let probes =
+        format!("probes: [Http(\"http://127.0.0.1:{silent}/\")], interval: \"100ms\", timeout: \"300ms\"");
     write_spec(&zed, "2", port, &format!("{probes}, attempts: 2"));
     zed.fails("cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
     let verdict = zed.key("deploy/web.status", "verdict");

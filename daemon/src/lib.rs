@@ -51,8 +51,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An app's stamp, and the dataset that carries it.
+pub type Stamp = (DatasetPath, AppStamp);
+
 /// Every stamped app with its dataset, branches and zed's own datasets left out.
-pub fn stamps(observed: &Observed) -> Vec<(DatasetPath, AppStamp)> {
+pub fn stamps(observed: &Observed) -> Vec<Stamp> {
     zed_plan::stamped(observed)
         .flat_map(|(path, stamps)| stamps.into_iter().map(move |stamp| (path.clone(), stamp)))
         .collect()
@@ -60,10 +63,17 @@ pub fn stamps(observed: &Observed) -> Vec<(DatasetPath, AppStamp)> {
 
 /// Where each stamped app is.
 pub fn places(observed: &Observed) -> BTreeMap<AppName, AppPlace> {
-    stamps(observed)
-        .into_iter()
-        .map(|(dataset, stamp)| (stamp.app, AppPlace { deploy: stamp.deploy, dataset, spec: stamp.spec }))
-        .collect()
+    places_of(&stamps(observed))
+}
+
+/// The same, from stamps that were read before.
+pub fn places_of(stamps: &[Stamp]) -> BTreeMap<AppName, AppPlace> {
+    let place = |(dataset, stamp): &Stamp| AppPlace {
+        deploy: stamp.deploy.clone(),
+        dataset: dataset.clone(),
+        spec: stamp.spec.clone(),
+    };
+    stamps.iter().map(|found| (found.1.app.clone(), place(found))).collect()
 }
 
 /// There is no release of this app on this host.

@@ -115,7 +115,7 @@ struct Inner {
     tickets: BTreeMap<Ticket, Option<Outcome>>,
     ticket_waiters: Vec<(Ticket, Done)>,
     busy: BTreeMap<DeployName, Busy>,
-    health: BTreeMap<String, AppHealth>,
+    health: Arc<BTreeMap<String, AppHealth>>,
 }
 
 /// A deploy on which a worker works.
@@ -182,8 +182,8 @@ impl Shared {
     pub fn set_health(&self, app: &AppName, health: Option<AppHealth>) {
         let mut inner = self.inner.lock();
         match health {
-            Some(health) => inner.health.insert(app.to_string(), health),
-            None => inner.health.remove(app.as_str()),
+            Some(health) => Arc::make_mut(&mut inner.health).insert(app.to_string(), health),
+            None => Arc::make_mut(&mut inner.health).remove(app.as_str()),
         };
         let mut world = (*inner.world).clone();
         if show_health(&mut world, &inner.health) {
@@ -197,6 +197,11 @@ impl Shared {
     pub fn tell_changed(&self) {
         let version = self.inner.lock().world.version;
         self.tell_hooks(version);
+    }
+
+    /// The health that the monitor knows, by app.
+    pub fn health(&self) -> Arc<BTreeMap<String, AppHealth>> {
+        self.inner.lock().health.clone()
     }
 
     /// Puts the health that the monitor knows into a world that is not published yet.
@@ -434,18 +439,24 @@ impl Default for Shared {
     }
 }
 
+/// Puts what the monitor knows of an app into its view. Without a process there is nothing to ask, and the view says why.
+pub fn show_health_of(view: &mut AppView, health: &AppHealth) {
+    if view.pid != 0 {
+        health.health.as_str().clone_into(&mut view.health);
+        view.health_since = health.since;
+        view.health_reason.clone_from(&health.reason);
+    }
+}
+
 /// Puts what the monitor knows of apps with a process into the world, and counts; true when something changed.
 fn show_health(world: &mut World, known: &BTreeMap<String, AppHealth>) -> bool {
     let mut changed: Vec<(String, AppView)> = Vec::new();
     for (name, health) in known {
-        // Without a process there is nothing to ask, and the view says why.
-        let Some(view) = world.apps.get(name).filter(|view| view.pid != 0) else { continue };
-        let (word, since, reason) = (health.health.as_str(), health.since, &health.reason);
-        if view.health != word || view.health_since != since || view.health_reason != *reason {
+        let Some(view) = world.apps.get(name) else { continue };
+        let shown = (view.health.as_str(), view.health_since, view.health_reason.as_str());
+        if view.pid != 0 && shown != (health.health.as_str(), health.since, health.reason.as_str()) {
             let mut view = (**view).clone();
-            word.clone_into(&mut view.health);
-            view.health_since = since;
-            view.health_reason.clone_from(reason);
+            show_health_of(&mut view, health);
             changed.push((name.clone(), view));
         }
     }

@@ -16,6 +16,7 @@ pub use jobs::busy_error;
 pub use world::Ground;
 pub use world::stamped_view;
 
+use crate::Stamp;
 use crate::events::About;
 use crate::events::Events;
 use crate::executor::Executor;
@@ -206,7 +207,9 @@ impl Engine {
             Err(problem) => return self.trouble(&problem, &inbox.requests),
         };
         self.forget_releases(&look);
-        self.tell_known(&look);
+        // Once a pass: reading the stamps of thousands of datasets is a good part of it.
+        let stamps = crate::stamps(&look.observed);
+        self.tell_known(&look, &stamps);
         for (deploy, ticket) in std::mem::take(&mut self.waiting_next) {
             self.waiting.entry(deploy).or_default().push(ticket);
         }
@@ -215,8 +218,8 @@ impl Engine {
         for text in self.pools.refresh(&*self.parts.store, self.parts.drift_interval) {
             self.emit(EventKind::PoolHealth, About::nothing(), &text);
         }
-        self.tell_monitor(&look);
-        self.publish(&look);
+        self.tell_monitor(&look, &stamps);
+        self.publish(&look, &stamps);
         self.tell_ended();
         self.settle(inbox.seen);
         for ticket in std::mem::take(&mut self.after_pass) {
@@ -280,11 +283,11 @@ impl Engine {
     }
 
     /// What verbs are judged by until the next pass.
-    fn tell_known(&self, look: &Look) {
+    fn tell_known(&self, look: &Look, stamps: &[Stamp]) {
         self.parts.shared.set_known(Known {
             look: Some(look.clone()),
             releases: self.releases.clone(),
-            apps: Arc::new(crate::places(&look.observed)),
+            apps: Arc::new(crate::places_of(stamps)),
             deploys: Arc::new(self.deploys.keys().cloned().collect()),
             declared: Arc::new(
                 self.deploys

@@ -5,10 +5,12 @@
 use super::DeployState;
 use super::Engine;
 use super::now;
+use crate::Stamp;
 use crate::events::About;
 use crate::monitor::Target;
 use crate::observe::Look;
 use crate::shared::Busy;
+use crate::shared::show_health_of;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,10 +58,10 @@ const WORST_FIRST: [&str; 9] = [
 
 impl Engine {
     /// Makes the world of this look and publishes it.
-    pub(super) fn publish(&mut self, look: &Look) {
+    pub(super) fn publish(&mut self, look: &Look, stamps: &[Stamp]) {
         let busy = self.parts.shared.busy();
         let before = self.parts.shared.world();
-        let apps = self.app_views(look, &busy, &before);
+        let apps = self.app_views(look, stamps, &busy, &before);
         let deploys: BTreeMap<String, Arc<DeployView>> = self
             .deploys
             .iter()
@@ -91,15 +93,15 @@ impl Engine {
     }
 
     /// Which processes are to be asked from now on: those that run, with probes, of apps that are deployed.
-    pub(super) fn tell_monitor(&self, look: &Look) {
+    pub(super) fn tell_monitor(&self, look: &Look, stamps: &[Stamp]) {
         let busy = self.parts.shared.busy().into_keys().collect();
         let mut targets = Vec::new();
-        for (_, stamp) in crate::stamps(&look.observed) {
+        for (_, stamp) in stamps {
             let Some(release) = self.releases.get(&stamp.spec) else { continue };
             if release.definition.health.probes.is_empty() || stamp.state == RunState::Stopped {
                 continue;
             }
-            for number in zed_plan::numbers(&release.definition, Some(&stamp)) {
+            for number in zed_plan::numbers(&release.definition, Some(stamp)) {
                 let process = look.observed.process(&stamp.app, number);
                 let Some(process) = process.filter(|process| process.status.is_alive()) else { continue };
                 targets.push(Target {
@@ -141,20 +143,25 @@ impl Engine {
     fn app_views(
         &self,
         look: &Look,
+        stamps: &[Stamp],
         busy: &BTreeMap<DeployName, Busy>,
         before: &World,
     ) -> BTreeMap<String, Arc<AppView>> {
         let ground =
             Ground { host_name: &self.parts.fixed.host, host: &*self.parts.host, releases: &self.releases };
         let mut views = BTreeMap::new();
-        for (dataset, stamp) in crate::stamps(&look.observed) {
+        let known = self.parts.shared.health();
+        for (dataset, stamp) in stamps {
             let app = stamp.app.clone();
             let declared =
                 self.deploys.get(&stamp.deploy).and_then(DeployState::spec).and_then(|s| s.apps.get(&app));
-            let mut view = stamped_view(&ground, look, &dataset, &stamp);
-            self.judge_view(&mut view, &stamp, busy.get(&stamp.deploy));
+            let mut view = stamped_view(&ground, look, dataset, stamp);
+            self.judge_view(&mut view, stamp, busy.get(&stamp.deploy));
             if view.env.is_empty() {
                 view.env = declared.map(|app| app.env.clone()).unwrap_or_default();
+            }
+            if let Some(health) = known.get(app.as_str()) {
+                show_health_of(&mut view, health);
             }
             views.insert(app.to_string(), keep(before, view));
         }

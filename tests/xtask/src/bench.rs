@@ -13,11 +13,12 @@ mod front;
 mod peers;
 mod read;
 mod rollback;
+mod supervise;
 
 /// Command line of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these: read, converge, rollback, front.
+    /// Run only these: read, converge, rollback, front, supervise.
     pub names: Vec<String>,
     /// Fewer repetitions and smaller sizes: shows that the bench works, not how fast zed is.
     #[arg(long)]
@@ -109,9 +110,12 @@ pub fn run(options: &Options) -> Result<u8, String> {
         ("converge", converge::run),
         ("rollback", rollback::run),
         ("front", front::run),
+        ("supervise", supervise::run),
     ];
     if let Some(unknown) = options.names.iter().find(|n| !BENCHES.iter().any(|(name, _)| name == n)) {
-        return Err(format!("there is no bench `{unknown}`; there are read, converge, rollback and front"));
+        return Err(format!(
+            "there is no bench `{unknown}`; there are read, converge, rollback, front and supervise"
+        ));
     }
     if !options.on_zfs {
         machine();

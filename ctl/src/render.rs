@@ -11,6 +11,7 @@ use crate::view::DatasetView;
 use crate::view::DeployView;
 use crate::view::HealthView;
 use crate::view::HostView;
+use crate::view::InstanceView;
 use crate::view::ReleaseView;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ fn time_or_dash(seconds: i64) -> String {
 /// `apps/APP/status`.
 pub fn render_app_status(app: &AppView) -> String {
     let pid = if app.pid == 0 { String::new() } else { app.pid.to_string() };
-    Flat::default()
+    let text = Flat::default()
         .line("name", &app.name)
         .line("deploy", &app.deploy)
         .line("version", &app.version)
@@ -74,8 +75,26 @@ pub fn render_app_status(app: &AppView) -> String {
         .line("restarts", app.restarts.to_string())
         .line("since", time_or_dash(app.since))
         .line("last_exit", &app.last_exit)
-        .line("hosts", app.hosts.join(" "))
+        .line("listen", &app.listen)
+        .line("hosts", app.hosts.join(" "));
+    let instances = app.instances.iter();
+    instances
+        .fold(text, |text, instance| {
+            text.line(&format!("instance.{}", instance.name), instance_line(instance))
+        })
         .0
+}
+
+/// `running version=1.0.0 port=8080 pid=123 restarts=0`
+fn instance_line(instance: &InstanceView) -> String {
+    let mut line = format!("{} version={}", instance.state, instance.version);
+    for (name, value) in [("port", u32::from(instance.port)), ("pid", instance.pid)] {
+        if value != 0 {
+            let _ = write!(line, " {name}={value}");
+        }
+    }
+    let _ = write!(line, " restarts={}", instance.restarts);
+    line
 }
 
 /// `hosts/HOST/status`.

@@ -130,6 +130,19 @@ pub enum Verb {
     Release,
     /// Try the app's failed deploy again.
     Retry,
+    /// Hold the upgrade that is going on at its next step that watches.
+    Pause,
+    /// Let a held upgrade go on.
+    Resume,
+    /// End the watching: the upgrade goes on at once.
+    Promote,
+    /// Take the upgrade back.
+    Abort,
+    /// Run so many processes of the app, until its spec deploys it anew.
+    Scale {
+        /// How many.
+        count: u32,
+    },
     /// Put the app back.
     Rollback(RollbackTarget),
     /// Look at everything now, without waiting for the timer.
@@ -180,7 +193,7 @@ pub fn parse_verb(kind: FileKind, line: &str) -> Result<Verb, CtlError> {
         return Err(CtlError::new(Code::BadArgument, message).hint(spec.help));
     }
     for (value, argument) in arguments.iter().zip(spec.arguments) {
-        if spec.id != VerbId::Log {
+        if !matches!(spec.id, VerbId::Log | VerbId::Scale) {
             argument.check(name, value)?;
         }
     }
@@ -202,6 +215,11 @@ fn build(kind: FileKind, spec: &VerbSpec, arguments: &[String]) -> Result<Verb, 
         (VerbId::Restart, None) => Verb::Restart,
         (VerbId::Release, None) => Verb::Release,
         (VerbId::Retry, None) => Verb::Retry,
+        (VerbId::Pause, None) => Verb::Pause,
+        (VerbId::Resume, None) => Verb::Resume,
+        (VerbId::Promote, None) => Verb::Promote,
+        (VerbId::Abort, None) => Verb::Abort,
+        (VerbId::Scale, Some(count)) => Verb::Scale { count: parse_count(&count)? },
         (VerbId::Converge, None) => Verb::Converge,
         (_, _) => return Err(bad(kind, format!("`{}`: expected `{}`", spec.name, spec.form()))),
     })
@@ -217,6 +235,20 @@ fn parse_level(word: &str) -> Result<LogLevel, CtlError> {
             None => error.hint("`log info` is the default"),
         }
     })
+}
+
+/// As many processes as a spec may ask for.
+const MOST_PROCESSES: u32 = 1024;
+
+fn parse_count(word: &str) -> Result<u32, CtlError> {
+    match word.parse() {
+        Ok(count) if (1..=MOST_PROCESSES).contains(&count) => Ok(count),
+        _ => {
+            let message =
+                format!("`{}` is not a number of processes: expected 1 to {MOST_PROCESSES}", printable(word));
+            Err(CtlError::new(Code::BadArgument, message).hint("`stop` stops all of them"))
+        }
+    }
 }
 
 fn parse_rollback(words: &[String]) -> Result<Verb, CtlError> {

@@ -106,6 +106,10 @@ pub struct AppView {
     /// Environment without values from elsewhere. Not in `status.json`, which everybody may read.
     #[serde(skip)]
     pub env: BTreeMap<String, String>,
+    /// Where clients reach it, `127.0.0.1:8000`; empty without a front.
+    pub listen: String,
+    /// Its processes, when there is more than one or a front.
+    pub instances: Vec<InstanceView>,
     /// Hosts it is on.
     pub hosts: Vec<String>,
     /// The file with its output.
@@ -151,6 +155,24 @@ pub struct ProbeView {
     pub checked_at: i64,
     /// What it saw last.
     pub last: String,
+}
+
+/// One process of an app, or its front.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceView {
+    /// `api`, `api.2`, `api.front`.
+    pub name: String,
+    /// As the app's.
+    pub state: String,
+    /// Its version.
+    pub version: String,
+    /// Where it listens, 0 when unknown.
+    pub port: u16,
+    /// Process id, 0 when there is none.
+    pub pid: u32,
+    /// Restarts since it was started on purpose.
+    pub restarts: u32,
 }
 
 /// One release of an app that can be reached by a rollback, or the running one.

@@ -2,6 +2,7 @@
 //!
 //! Everything here is quick: it works on the last look and on pure functions, and never on the store.
 
+use crate::engine::DEPLOYING;
 use crate::engine::new_run;
 use crate::engine::now;
 use crate::events::About;
@@ -9,6 +10,7 @@ use crate::events::Events;
 use crate::logging::LogLevelHandle;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
+use crate::rollout::Steer;
 use crate::shared::Known;
 use crate::shared::Request;
 use crate::shared::Shared;
@@ -94,10 +96,31 @@ impl Daemon {
         if let Verb::Apply { plan } = &verb {
             return self.apply(plan, None);
         }
+        if let (Some(app), Some(steer)) = (app, steer_of(&verb)) {
+            return self.steer(app, steer);
+        }
         let known = self.shared.known();
         let app = app.map(|app| self.app(app, &known)).transpose()?;
         self.judge_target(app.as_ref(), &verb, &known)?;
         Ok(Some(self.shared.submit(|ticket| Request::Verb { app, verb, ticket })))
+    }
+
+    /// Says something to the upgrade of an app that is going on; the app need not be there yet.
+    fn steer(&self, app: &str, steer: Steer) -> Result<Option<Ticket>, CtlError> {
+        let world = self.shared.world();
+        let busy = self.shared.busy();
+        let deploying = busy.iter().find(|(name, busy)| {
+            let view = world.deploys.get(name.as_str());
+            busy.what == DEPLOYING && view.is_some_and(|view| view.apps.iter().any(|has| has == app))
+        });
+        match deploying.is_some_and(|(name, _)| self.shared.steer(name, steer)) {
+            true => Ok(None),
+            false => {
+                let text = format!("no upgrade of app `{app}` is going on");
+                Err(CtlError::new(Code::NotFound, text)
+                    .hint(format!("cat /zed/apps/{app}/status says what is")))
+            }
+        }
     }
 
     /// Root and the user that zedd runs as.
@@ -172,6 +195,17 @@ impl Daemon {
             return Err(CtlError::new(Code::Stale, text).hint("copy it again"));
         }
         Ok(Some(self.shared.submit(|ticket| Request::Apply { plan: Box::new(plan), ticket })))
+    }
+}
+
+/// What a verb says to a worker, if it is for one.
+fn steer_of(verb: &Verb) -> Option<Steer> {
+    match verb {
+        Verb::Pause => Some(Steer::Pause),
+        Verb::Resume => Some(Steer::Resume),
+        Verb::Promote => Some(Steer::Promote),
+        Verb::Abort => Some(Steer::Abort),
+        _ => None,
     }
 }
 

@@ -11,6 +11,8 @@ use crate::journal::Journal;
 use crate::journal::Progress;
 use crate::journal::Record;
 use crate::journal::progress;
+use crate::rollout::ABORTED;
+use crate::rollout::Signals;
 use crate::state::StateDir;
 use crate::steps::StepError;
 use crate::steps::Steps;
@@ -79,7 +81,7 @@ pub struct Executor {
 struct Run<'a> {
     plan: &'a Plan,
     journal: &'a Journal,
-    cancel: &'a Arc<AtomicBool>,
+    signals: &'a Signals,
     on_progress: &'a OnProgress,
 }
 
@@ -101,14 +103,14 @@ impl Executor {
     pub fn run(
         &self,
         plan: &Plan,
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
         on_progress: &OnProgress,
     ) -> io::Result<Result<RunReport, Killed>> {
         if let Fault::Kill = self.faults.at("intent") {
             return Ok(Err(Killed));
         }
         let journal = Journal::create(&self.state, plan)?;
-        self.resume(plan, journal, &[], cancel, on_progress)
+        self.resume(plan, journal, &[], signals, on_progress)
     }
 
     /// Completes or takes back a run, from what its journal says; a new one's says nothing yet.
@@ -117,10 +119,10 @@ impl Executor {
         plan: &Plan,
         journal: Journal,
         records: &[Record],
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
         on_progress: &OnProgress,
     ) -> io::Result<Result<RunReport, Killed>> {
-        let run = Run { plan, journal: &journal, cancel, on_progress };
+        let run = Run { plan, journal: &journal, signals, on_progress };
         let Ok(report) = self.run_units(&run, records) else { return Ok(Err(Killed)) };
         let _ = self.state.prune_evidence(KEEP_FAILURES);
         // A run that needs a person keeps its journal in place: the next start, or `retry`, goes on with it.
@@ -236,6 +238,9 @@ impl Executor {
             for index in next..until {
                 let planned = &unit.steps[index];
                 (run.on_progress)(&format!("{}/{} {}", index + 1, unit.steps.len(), title(&planned.step)));
+                if !committing && run.signals.is_aborted() {
+                    return Err(Stop::Failed(ABORTED.to_owned()));
+                }
                 match self.step(run, &planned.step, &format!("{} {index}", unit.name))? {
                     Ok(()) => {}
                     // After the commit point only what is first there decides: the stamp. Clearing up later is
@@ -243,6 +248,7 @@ impl Executor {
                     Err(error) if index > unit.commit_at || !is_stamp(unit, index) => {
                         tracing::warn!(unit = unit.name, error, "clearing up after the commit failed");
                     }
+                    Err(_) if run.signals.is_aborted() => return Err(Stop::Failed(ABORTED.to_owned())),
                     Err(error) => return Err(Stop::Failed(error)),
                 }
             }
@@ -284,7 +290,7 @@ impl Executor {
     /// The apps' own `on_failure` hooks, once what was before is back. Their failure changes nothing any more.
     fn tell_of_failure(&self, run: &Run<'_>, unit: &Unit, ending: &Ending) {
         // A newer save cancelled it: that is no failure to tell anybody of.
-        let superseded = run.cancel.load(Ordering::SeqCst);
+        let superseded = run.signals.cancel.load(Ordering::SeqCst) && !run.signals.is_aborted();
         if superseded || !matches!(ending, Ending::Undone { reason } if reason != INTERRUPTED) {
             return;
         }
@@ -302,7 +308,7 @@ impl Executor {
                 let hook =
                     Step::Hook { kind: "on_failure".into(), command: command.clone(), run: spec.clone() };
                 (run.on_progress)(&title(&hook));
-                if let Err(error) = self.steps.run(&hook, run.cancel) {
+                if let Err(error) = self.steps.run(&hook, run.signals) {
                     tracing::warn!(app = %release.app, error = %crate::chain(&error), "an on_failure hook failed");
                 }
             }
@@ -332,7 +338,7 @@ impl Executor {
             Fault::Fail => return Ok(Err(StepError::Injected(point.to_owned()).to_string())),
             Fault::None => {}
         }
-        let result = self.steps.run(step, run.cancel);
+        let result = self.steps.run(step, run.signals);
         if self.faults.at(&format!("after {point}")) == Fault::Kill {
             return Err(Killed);
         }

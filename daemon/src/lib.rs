@@ -19,6 +19,7 @@ mod mount;
 pub mod observe;
 pub mod offline;
 mod releases;
+pub mod rollout;
 pub mod serve;
 pub mod service;
 pub mod shared;

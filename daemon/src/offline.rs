@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::observe::Fixed;
 use crate::observe::Look;
 use crate::observe::observe;
+use crate::rollout::Signals;
 use crate::serve::own_directory;
 use crate::state::StateDir;
 use crate::steps::Steps;
@@ -143,7 +144,7 @@ impl Bare {
         );
         let on_progress: OnProgress = Arc::new(|step| eprintln!("{step}"));
         let report = executor
-            .run(&plan, &Arc::new(AtomicBool::new(false)), &on_progress)
+            .run(&plan, &Signals::default(), &on_progress)
             .map_err(|e| format!("failed to write the journal: {e}"))?
             .map_err(|_| "stopped by a fault test".to_owned())?;
         for (unit, ending) in report {

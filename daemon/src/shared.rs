@@ -4,6 +4,8 @@
 
 use crate::monitor::AppHealth;
 use crate::observe::Look;
+use crate::rollout::Signals;
+use crate::rollout::Steer;
 use parking_lot::Condvar;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -29,6 +31,9 @@ use zed_spec::DeployName;
 
 /// Outcomes of ended commands that are remembered for a late waiter.
 const REMEMBERED_TICKETS: usize = 1000;
+
+/// Before the step of a deploy that an operator holds.
+const PAUSED: &str = "paused: ";
 
 /// Called with the number of the new world.
 type Hook = Box<dyn Fn(u64) + Send + Sync>;
@@ -125,8 +130,8 @@ pub struct Busy {
     pub what: String,
     /// What it does just now.
     pub step: String,
-    /// Ends its probes early.
-    pub cancel: Arc<AtomicBool>,
+    /// What its worker listens to.
+    pub signals: Signals,
 }
 
 /// What a pass has to look at.
@@ -230,7 +235,7 @@ impl Shared {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         for busy in self.inner.lock().busy.values() {
-            busy.cancel.store(true, Ordering::SeqCst);
+            busy.signals.cancel.store(true, Ordering::SeqCst);
         }
         self.wake();
     }
@@ -389,15 +394,15 @@ impl Shared {
     }
 
     /// Marks a deploy as worked on. `Err` says what is going on already.
-    pub fn begin(&self, deploy: &DeployName, what: &str) -> Result<Arc<AtomicBool>, String> {
+    pub fn begin(&self, deploy: &DeployName, what: &str) -> Result<Signals, String> {
         let mut inner = self.inner.lock();
         if let Some(busy) = inner.busy.get(deploy) {
             return Err(busy.what.clone());
         }
-        let cancel = Arc::new(AtomicBool::new(self.stopping.load(Ordering::SeqCst)));
-        let busy = Busy { what: what.to_owned(), step: String::new(), cancel: cancel.clone() };
+        let signals = Signals::new(self.stopping.load(Ordering::SeqCst));
+        let busy = Busy { what: what.to_owned(), step: String::new(), signals: signals.clone() };
         inner.busy.insert(deploy.clone(), busy);
-        Ok(cancel)
+        Ok(signals)
     }
 
     /// Says what is being done on a deploy, and shows it at once.
@@ -420,6 +425,18 @@ impl Shared {
             version
         };
         self.tell_hooks(version);
+    }
+
+    /// Says it to the worker of a deploy; false when none works on it.
+    pub fn steer(&self, deploy: &DeployName, steer: Steer) -> bool {
+        let Some(busy) = self.inner.lock().busy.get(deploy).cloned() else { return false };
+        busy.signals.steer(steer);
+        let step = busy.step.strip_prefix(PAUSED).unwrap_or(&busy.step);
+        match busy.signals.is_paused() {
+            true => self.set_step(deploy, &format!("{PAUSED}{step}")),
+            false => self.set_step(deploy, step),
+        }
+        true
     }
 
     /// The work on a deploy is over.

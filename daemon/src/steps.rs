@@ -3,11 +3,12 @@
 //! Every step may be repeated. Takes no decision that the plan did not take; knows no journal.
 
 use crate::observe::MAX_VALUE_FILE;
+use crate::rollout::Signals;
+use crate::rollout::Watched;
 use crate::state::StateDir;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -64,9 +65,12 @@ pub enum StepError {
     /// A guest is not as it was wanted.
     #[error(transparent)]
     Guest(#[from] GuestError),
-    /// Something that this build does not do.
+    /// Something that this host does not do.
     #[error("this zedd cannot {0}")]
     Missing(&'static str),
+    /// Nobody wants it any more.
+    #[error("it was cancelled")]
+    Cancelled,
     /// The state directory could not be written.
     #[error(transparent)]
     State(#[from] crate::state::StateError),
@@ -162,8 +166,8 @@ impl Steps {
         Self { store, host, state }
     }
 
-    /// Does it. Blocks until it is done; `cancel` ends a probe early.
-    pub fn run(&self, step: &Step, cancel: &Arc<AtomicBool>) -> Result<(), StepError> {
+    /// Does it. Blocks until it is done; `signals` end a probe or a watch early.
+    pub fn run(&self, step: &Step, signals: &Signals) -> Result<(), StepError> {
         match step {
             Step::CreateDataset { path, native, user } => {
                 let request = Create { path: path.clone(), native: native.clone(), user: user.clone() };
@@ -182,7 +186,7 @@ impl Steps {
                 })?)
             }
             Step::UndoRestore { restore, dataset, branch, snapshot, aside, user, aside_user } => {
-                self.complete_restore(restore, branch, aside, cancel)?;
+                self.complete_restore(restore, branch, aside, signals)?;
                 if self.store.get(branch)?.is_none() {
                     return Ok(());
                 }
@@ -198,15 +202,15 @@ impl Steps {
             Step::StopApp { instance, grace } => Ok(self.host.stop(instance, *grace)?),
             Step::StartApp { run } => self.start(run),
             Step::RecordRelease { release } => Ok(self.state.write_release(release)?),
-            Step::Probe { health, run } => self.probe(health, run, cancel),
+            Step::Probe { health, run } => self.probe(health, run, signals),
             Step::Hook { kind, command, run } => self.hook(kind, command, run),
-            Step::Soak { runs, lasts } => self.soak(runs, *lasts, cancel),
+            Step::Soak { runs, lasts } => self.soak(runs, *lasts, signals),
             Step::Unpack { .. }
             | Step::DiscardRelease { .. }
             | Step::SwitchRelease { .. }
-            | Step::PruneReleases { .. } => crate::releases::run(&*self.store, step, cancel),
+            | Step::PruneReleases { .. } => crate::releases::run(&*self.store, step, &signals.cancel),
             Step::Route { route } => Ok(self.host.route(route)?),
-            Step::Drain { instance, port, at_most } => self.drain(instance, *port, *at_most, cancel),
+            Step::Drain { instance, port, at_most } => self.drain(instance, *port, *at_most, signals),
             Step::ForgetApp { instance } => Ok(self.host.forget(instance)?),
             Step::MakeGuest { .. }
             | Step::StartGuest { .. }
@@ -257,13 +261,13 @@ impl Steps {
         restore: &Step,
         branch: &DatasetPath,
         aside: &DatasetPath,
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
     ) -> Result<(), StepError> {
         let Step::Restore { dataset, .. } = restore else { return Ok(()) };
         let interrupted = self.store.get(branch)?.is_some()
             && self.store.get(dataset)?.is_none()
             && self.store.get(aside)?.is_none();
-        if interrupted { self.run(restore, cancel) } else { Ok(()) }
+        if interrupted { self.run(restore, signals) } else { Ok(()) }
     }
 
     /// Undo of a creation: when the creation never happened there is nothing to retire.
@@ -294,9 +298,9 @@ impl Steps {
         &self,
         health: &zed_spec::Health,
         run: &RunSpec,
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
     ) -> Result<(), StepError> {
-        let report = self.host.probe(&self.probe_request(health, run)?, cancel);
+        let report = self.host.probe(&self.probe_request(health, run)?, &signals.cancel);
         if report.healthy {
             return Ok(());
         }
@@ -322,24 +326,24 @@ impl Steps {
         crate::guests::probe_inside(&*self.host, run, request)
     }
 
-    /// Probes again and again until the time is over.
+    /// Probes again and again until the time is over, or until an operator says how it goes on.
     fn soak(
         &self,
         runs: &[(RunSpec, zed_spec::Health)],
         lasts: Duration,
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
     ) -> Result<(), StepError> {
         let until = Instant::now() + lasts;
         loop {
+            match signals.watch(until, SOAK_INTERVAL) {
+                Watched::Over => return Ok(()),
+                Watched::Cancelled => return Err(StepError::Cancelled),
+                Watched::Again => {}
+            }
             for (run, health) in runs {
                 // It was healthy: one failure counts, after the attempts that the app itself allows.
-                self.probe(health, run, cancel)?;
+                self.probe(health, run, signals)?;
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(SOAK_INTERVAL));
         }
     }
 
@@ -350,7 +354,7 @@ impl Steps {
         instance: &Instance,
         port: u16,
         at_most: Duration,
-        cancel: &Arc<AtomicBool>,
+        signals: &Signals,
     ) -> Result<(), StepError> {
         let mut time = at_most;
         loop {
@@ -361,7 +365,7 @@ impl Steps {
             if drained.left == 0 {
                 return Ok(());
             }
-            if time.is_zero() || cancel.load(Ordering::Relaxed) {
+            if time.is_zero() || signals.cancel.load(Ordering::Relaxed) {
                 let left = drained.left;
                 tracing::warn!(%instance, port, left, "connections are cut off: its time to drain is over");
                 return Ok(());

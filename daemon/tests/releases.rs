@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use zed_host::SimHost;
 use zed_plan::Instance;
@@ -25,6 +24,7 @@ use zed_spec::Runtime;
 use zed_store::Create;
 use zed_store::EmbeddedStore;
 use zed_store::Store;
+use zedd::rollout::Signals;
 use zedd::state::StateDir;
 use zedd::steps::StepError;
 use zedd::steps::Steps;
@@ -89,8 +89,8 @@ impl Ground {
 
     fn run(&self, step: &Step) -> Result<(), StepError> {
         // Whatever a step does, it may be repeated.
-        self.steps.run(step, &Arc::new(AtomicBool::new(false)))?;
-        self.steps.run(step, &Arc::new(AtomicBool::new(false)))
+        self.steps.run(step, &Signals::default())?;
+        self.steps.run(step, &Signals::default())
     }
 
     fn home(&self) -> PathBuf {

@@ -180,12 +180,12 @@ impl Maker<'_> {
         }
     }
 
-    fn strategy(&mut self, instances: u32) -> Strategy {
+    fn strategy(&mut self) -> Strategy {
         match self.below(4) {
             0 => Strategy::Replace,
             1 => Strategy::BlueGreen { ports: (8080, 65535), drain: self.duration() },
             2 => Strategy::Rolling { batch: self.number(), pause: self.duration() },
-            _ => Strategy::Canary { instances, pause: self.duration() },
+            _ => Strategy::Canary { instances: self.number(), pause: self.duration() },
         }
     }
 
@@ -195,15 +195,30 @@ impl Maker<'_> {
         let dataset = datasets[self.below(datasets.len())].clone();
         let data = datasets.into_iter().filter(|d| **d != dataset && self.yes()).cloned().collect();
         let attempts = self.number();
-        let instances = self.number();
+        let strategy = self.strategy();
+        // A blue-green app has two processes of its own; of others the first port has to be known.
+        let blue_green = matches!(strategy, Strategy::BlueGreen { .. });
+        let instances = match strategy {
+            Strategy::BlueGreen { .. } => 1,
+            Strategy::Canary { instances, .. } => instances,
+            _ => self.number(),
+        };
+        let listen = self.maybe(|m| Listen::parse(&m.pick(&["127.0.0.1:8000", "http://[::1]:80"])).unwrap());
+        let mut env = self.map(&["E1", "E2"], TEXTS);
+        let mut env_from: BTreeMap<String, ValueFrom> =
+            self.some_of(ENV).into_iter().map(|k| (k, self.value_from(&spec.secrets))).collect();
+        if listen.is_some() && !blue_green {
+            env_from.remove("PORT");
+            env.insert("PORT".to_owned(), "8080".to_owned());
+        }
         App {
             data,
             dataset,
             version: self.pick(VERSIONS),
             command: if self.yes() { self.command() } else { vec![] },
             artifact: self.maybe(Self::artifact),
-            env: self.map(&["E1", "E2"], TEXTS),
-            env_from: self.some_of(ENV).into_iter().map(|k| (k, self.value_from(&spec.secrets))).collect(),
+            env,
+            env_from,
             user: self.maybe(|m| m.pick(WORDS)),
             group: self.maybe(|m| m.pick(WORDS)),
             limits: self.limits(),
@@ -240,9 +255,9 @@ impl Maker<'_> {
                 after_rollback: self.several(1, Self::command),
                 on_failure: self.several(1, Self::command),
             },
-            strategy: self.strategy(instances),
+            strategy,
             instances,
-            listen: self.maybe(|m| Listen::parse(&m.pick(&["127.0.0.1:8000", "http://[::1]:80"])).unwrap()),
+            listen,
             when: self.maybe(|m| m.condition(3)),
             on: self.placement(&spec.hosts),
         }

@@ -60,6 +60,7 @@ pid 42
 restarts 0
 since 2026-11-22T17:46:28Z
 last_exit -
+listen -
 hosts -
 "
     );

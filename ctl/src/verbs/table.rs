@@ -29,6 +29,11 @@ pub(super) enum VerbId {
     Restart,
     Release,
     Retry,
+    Pause,
+    Resume,
+    Promote,
+    Abort,
+    Scale,
     Rollback,
     Converge,
 }
@@ -48,6 +53,8 @@ pub enum Needs {
     App,
     /// The same, and a release as asked for.
     Release,
+    /// An upgrade of the app that is going on.
+    Upgrade,
 }
 
 impl Needs {
@@ -60,6 +67,7 @@ impl Needs {
             Needs::OptionalDeploy => "the deploy that is named, idle",
             Needs::App => "a deployed app, its deploy idle",
             Needs::Release => "a deployed app, its deploy idle; such a release",
+            Needs::Upgrade => "an upgrade of the app that is going on",
         }
     }
 }
@@ -190,6 +198,51 @@ pub const VERBS: &[VerbSpec] = &[
         needs: Needs::App,
         refusals: &[Code::NotFound, Code::Busy],
         help: "try the app's failed deploy again",
+    },
+    VerbSpec {
+        id: VerbId::Scale,
+        name: "scale",
+        arguments: &[required("COUNT")],
+        file: FileKind::AppCtl,
+        needs: Needs::App,
+        refusals: &[Code::NotFound, Code::Busy, Code::Failed],
+        help: "run so many processes of the app, until its spec deploys it anew",
+    },
+    VerbSpec {
+        id: VerbId::Pause,
+        name: "pause",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        needs: Needs::Upgrade,
+        refusals: &[Code::NotFound],
+        help: "hold the upgrade that is going on: before the next batch, or before traffic moves",
+    },
+    VerbSpec {
+        id: VerbId::Resume,
+        name: "resume",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        needs: Needs::Upgrade,
+        refusals: &[Code::NotFound],
+        help: "let an upgrade that is held go on",
+    },
+    VerbSpec {
+        id: VerbId::Promote,
+        name: "promote",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        needs: Needs::Upgrade,
+        refusals: &[Code::NotFound],
+        help: "watch no longer: the upgrade goes on at once, to its end",
+    },
+    VerbSpec {
+        id: VerbId::Abort,
+        name: "abort",
+        arguments: &[],
+        file: FileKind::AppCtl,
+        needs: Needs::Upgrade,
+        refusals: &[Code::NotFound],
+        help: "take the upgrade that is going on back",
     },
     VerbSpec {
         id: VerbId::Rollback,

@@ -41,7 +41,8 @@ fn refusals_name_the_verb_and_what_is_expected() {
             FileKind::AppCtl,
             "dance",
             "`dance` is not a verb of `apps/APP/ctl`",
-            "expected `start`, `stop`, `restart`, `release` or `retry`",
+            "expected `start`, `stop`, `restart`, `release`, `retry`, `scale COUNT`, `pause`, `resume`, `promote` or \
+             `abort`",
         ),
         (
             FileKind::AppCtl,

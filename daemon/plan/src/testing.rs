@@ -115,7 +115,7 @@ impl TestWorld {
         let observed = Observed {
             host: Some(HostName::parse("web1").unwrap()),
             available: 1 << 40,
-            runtimes: ["process", "bluegreen", "instances", "artifact", "front"].map(str::to_owned).into(),
+            runtimes: ["process".to_owned()].into(),
             facts: BTreeMap::from([("os".to_owned(), "linux".to_owned())]),
             ..Observed::default()
         };

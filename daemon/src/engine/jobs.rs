@@ -46,7 +46,7 @@ impl Engine {
     /// Starts a worker. The caller has made sure that none works on this deploy.
     pub(super) fn spawn(&mut self, deploy: &DeployName, what: &str, tickets: Vec<Ticket>, work: Work) {
         let shared = self.parts.shared.clone();
-        let Ok(cancel) = shared.begin(deploy, what) else {
+        let Ok(signals) = shared.begin(deploy, what) else {
             // The loop checks before it calls; should it not have, nothing is lost: the next pass plans again.
             for ticket in tickets {
                 shared.end_ticket(ticket, &Err(busy_error(deploy, "another run")));
@@ -72,8 +72,8 @@ impl Engine {
                 Work::Resume(plan, journal, records) => (plan, Some((journal, records))),
             };
             let carried_out = std::panic::AssertUnwindSafe(|| match resumed {
-                None => executor.run(&plan, &cancel, &on_progress),
-                Some((journal, records)) => executor.resume(&plan, journal, &records, &cancel, &on_progress),
+                None => executor.run(&plan, &signals, &on_progress),
+                Some((journal, records)) => executor.resume(&plan, journal, &records, &signals, &on_progress),
             });
             // A defect in one run must not leave its deploy busy for ever; its journal says how far it was.
             let result = std::panic::catch_unwind(carried_out).unwrap_or_else(|_| {

@@ -3,6 +3,7 @@
 //! Level-triggered: a wake-up carries no data that a pass relies on. Deploy, boot, retry, drift and the end of
 //! a worker are all the same pass. The loop itself never waits for an app or a command.
 
+mod crew;
 mod deploys;
 mod jobs;
 mod pools;

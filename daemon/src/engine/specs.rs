@@ -128,7 +128,7 @@ impl Engine {
             && busy.what == super::DEPLOYING
         {
             // A newer save ends the probes of the older one: it is taken back, then the newer one is deployed.
-            busy.cancel.store(true, Ordering::SeqCst);
+            busy.signals.cancel.store(true, Ordering::SeqCst);
         }
     }
 

@@ -58,6 +58,9 @@ impl Engine {
             (Verb::Restart, Some(app), Some(place)) => {
                 self.app_verb(AppVerb::Restart, app, &place, ticket, look)
             }
+            (Verb::Scale { count }, Some(app), Some(place)) => {
+                self.app_verb(AppVerb::Scale(*count), app, &place, ticket, look)
+            }
             (Verb::Release, Some(app), Some(place)) => {
                 self.release(&[(app.clone(), place.clone())], look)?;
                 self.converge_and_wait(&place.deploy, ticket);

@@ -4,6 +4,7 @@
 
 use super::DeployState;
 use super::Engine;
+use super::crew::Crew;
 use super::now;
 use crate::Stamp;
 use crate::events::About;
@@ -28,7 +29,6 @@ use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_plan::Release;
 use zed_plan::props::AppStamp;
-use zed_plan::props::RunState;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
@@ -298,11 +298,11 @@ pub struct Ground<'a> {
 
 /// An app as its stamp and its process say; the deploy has no part in it.
 pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, stamp: &AppStamp) -> AppView {
-    let process = look.processes.get(&Instance::first(&stamp.app));
     let release = ground.releases.get(&stamp.spec);
-    let runs_nothing = release.is_some_and(|release| !zed_plan::has_process(&release.definition));
+    let crew = Crew::of(look, stamp, release);
+    let process = crew.spokesman();
     let mountpoint = look.observed.datasets.get(dataset).and_then(|dataset| dataset.mountpoint.clone());
-    let (state, alive) = process_state(process, stamp, runs_nothing);
+    let (state, alive) = crew.state();
     let mut view = AppView {
         name: stamp.app.to_string(),
         deploy: stamp.deploy.to_string(),
@@ -317,7 +317,9 @@ pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, sta
         mountpoint: mountpoint.unwrap_or_default(),
         env: release.map(|release| release.definition.env.clone()).unwrap_or_default(),
         hosts: vec![ground.host_name.to_string()],
-        log: ground.host.log_path(&Instance::first(&stamp.app)),
+        listen: crew.listen(),
+        instances: crew.views(),
+        log: ground.host.log_path(&crew.first()),
         crashes: crash_paths(ground.host, look, &stamp.app),
         history: zed_plan::history(dataset, &look.observed, &stamp.app)
             .into_iter()
@@ -390,28 +392,6 @@ fn release_view(entry: zed_plan::HistoryEntry) -> ReleaseView {
         deployed_at: entry.deployed_at,
         taken_at: entry.taken_at.map(rfc3339).unwrap_or_default(),
         kind: entry.kind.as_str().to_owned(),
-    }
-}
-
-/// The state's word, and whether the app does what it should.
-fn process_state(
-    process: Option<&ProcessInfo>,
-    stamp: &AppStamp,
-    runs_nothing: bool,
-) -> (&'static str, bool) {
-    if stamp.state == RunState::Stopped {
-        return ("stopped", false);
-    }
-    match process.map(|process| &process.observed.status) {
-        Some(ProcessStatus::Running { .. }) => ("running", true),
-        Some(ProcessStatus::Backoff { .. }) => ("backoff", false),
-        Some(ProcessStatus::Completed) => ("completed", true),
-        Some(ProcessStatus::Failed(_)) => ("failed", false),
-        Some(ProcessStatus::Stopped) => ("stopped", false),
-        Some(ProcessStatus::Gone { .. }) => ("gone", false),
-        // A release that something else runs: zed keeps its data and its state.
-        None if runs_nothing => ("deployed", true),
-        None => ("gone", false),
     }
 }
 

@@ -135,6 +135,21 @@ fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 4]) {
             "raise the app's `instances`, or lower the canary's",
         );
     }
+    if let Strategy::BlueGreen { .. } = app.strategy
+        && app.instances > 1
+    {
+        cx.error_hint(
+            strategy,
+            format!(
+                "a blue-green app has two processes of its own, and `instances` asks for {}",
+                app.instances
+            ),
+            "leave `instances` out, or upgrade several with `Rolling`",
+        );
+    }
+    if !matches!(app.strategy, Strategy::BlueGreen { .. }) {
+        check_ports(cx, app, listen);
+    }
     if let (Some(at), Strategy::BlueGreen { ports: (blue, green), .. }) = (&app.listen, &app.strategy)
         && [*blue, *green].contains(&at.address.port())
     {
@@ -143,6 +158,24 @@ fn check_app(cx: &mut Cx<'_>, app: &App, places: [syntax::Span; 4]) {
             format!("`listen` and the strategy have the same port {}", at.address.port()),
             "clients connect to `listen`, and zed forwards to the strategy's two ports: it must be a third",
         );
+    }
+}
+
+/// Where each process listens is counted on from the variable PORT.
+fn check_ports(cx: &mut Cx<'_>, app: &App, listen: syntax::Span) {
+    let port = app.env.get("PORT");
+    match port.and_then(|text| text.parse::<u16>().ok()) {
+        None if app.listen.is_some() => cx.error_hint(
+            listen,
+            "zed cannot tell on which port the app listens".to_owned(),
+            "set it in the app's environment: `env: {\"PORT\": \"8080\"}`",
+        ),
+        Some(first) if u64::from(first) + u64::from(app.instances) > 65_536 => cx.error_hint(
+            listen,
+            format!("{} processes from port {first} on need ports above 65535", app.instances),
+            "choose a lower PORT, or fewer `instances`",
+        ),
+        _ => {}
     }
 }
 

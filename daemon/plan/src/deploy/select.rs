@@ -19,7 +19,6 @@ use zed_spec::DatasetPath;
 use zed_spec::DeploySpec;
 use zed_spec::Limits;
 use zed_spec::Runtime;
-use zed_spec::Strategy;
 use zed_spec::ValueFrom;
 
 /// A dataset that the spec wants here.
@@ -263,21 +262,6 @@ impl Deploy<'_> {
         };
         if app.runtime != Runtime::Process || crate::release::has_process(app) {
             self.need(object(), capability, what);
-        }
-        if app.artifact.is_some() {
-            self.need(object(), "artifact", "it is unpacked from an artifact");
-        }
-        match &app.strategy {
-            Strategy::Replace => {}
-            Strategy::BlueGreen { .. } => self.need(object(), "bluegreen", "its strategy is BlueGreen"),
-            Strategy::Rolling { .. } => self.need(object(), "instances", "its strategy is Rolling"),
-            Strategy::Canary { .. } => self.need(object(), "instances", "its strategy is Canary"),
-        }
-        if app.instances > 1 {
-            self.need(object(), "instances", "it runs more than once");
-        }
-        if app.listen.is_some() {
-            self.need(object(), "front", "clients reach it through a traffic front");
         }
         self.check_limits(&object(), app);
         if let Some((variable, _)) = values_from(app).find(|(_, from)| matches!(from, ValueFrom::Secret(_))) {

@@ -46,7 +46,8 @@ fn a_part_of_the_process_changes_both_hashes_and_what_is_around_it_only_one() {
         (r#"data: ["e"]"#, false),
         (r#"hooks: (on_failure: [["x"]])"#, false),
         ("instances: 2", false),
-        (r#"listen: "127.0.0.1:8000""#, false),
+        (r#"strategy: Rolling(batch: 2)"#, false),
+        (r#"strategy: BlueGreen(ports: (8080, 8081)), listen: "127.0.0.1:8000""#, true),
         (r#"when: Fact("os", "linux")"#, false),
     ] {
         let field = change.split(':').next().unwrap();

@@ -294,12 +294,7 @@ impl Steps {
         Ok(self.host.start(&Start { run, directory, data, environment })?)
     }
 
-    fn probe(
-        &self,
-        health: &zed_spec::Health,
-        run: &RunSpec,
-        signals: &Signals,
-    ) -> Result<(), StepError> {
+    fn probe(&self, health: &zed_spec::Health, run: &RunSpec, signals: &Signals) -> Result<(), StepError> {
         let report = self.host.probe(&self.probe_request(health, run)?, &signals.cancel);
         if report.healthy {
             return Ok(());

@@ -29,6 +29,7 @@ use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_plan::Release;
 use zed_plan::props::AppStamp;
+use zed_plan::props::RunState;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;

@@ -4,6 +4,7 @@
 //! may be repeated.
 
 use crate::steps::StepError;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use zed_artifact::Digests;
@@ -11,10 +12,16 @@ use zed_artifact::Found;
 use zed_artifact::Limits;
 use zed_artifact::Owner;
 use zed_artifact::RELEASES;
+use zed_artifact::ROOTFS;
 use zed_artifact::ReleaseError;
+use zed_host::ContainerRequest;
+use zed_host::ImageDefaults;
+use zed_plan::RunSpec;
 use zed_plan::Step;
 use zed_plan::Unpack;
 use zed_spec::DatasetPath;
+use zed_spec::Network;
+use zed_spec::Runtime;
 use zed_store::Store;
 
 /// Carries out a step on release folders. `cancel` ends an unpacking early and clean.
@@ -44,6 +51,31 @@ pub(crate) fn run(store: &dyn Store, step: &Step, cancel: &AtomicBool) -> Result
     }
 }
 
+/// What makes a run a container: its root, an unpacked image or a release folder that is a root itself, what its
+/// image says, and its folders. Nothing for a run that is none.
+pub(crate) fn container(
+    store: &dyn Store,
+    run: &RunSpec,
+    directory: &Path,
+    data: &Path,
+) -> Result<Option<ContainerRequest>, StepError> {
+    let Runtime::Container(network) = run.runtime else { return Ok(None) };
+    let image = zed_artifact::read_image(directory)
+        .map_err(|source| StepError::Image { app: run.app.to_string(), source })?;
+    let root = if image.is_some() { directory.join(ROOTFS) } else { directory.to_owned() };
+    let image = image.unwrap_or_default();
+    let command = image.entrypoint.into_iter().chain(image.cmd).collect();
+    let mounts = run.data.iter().map(|dataset| mounted(store, dataset)).collect::<Result<_, _>>()?;
+    Ok(Some(ContainerRequest {
+        root,
+        image: ImageDefaults { command, env: image.env, workdir: image.workdir, user: image.user },
+        data: data.to_owned(),
+        mounts,
+        private_network: network == Network::Private,
+        limits: run.limits.clone(),
+    }))
+}
+
 /// A folder as plans name it, `releases/1.0.0`, without the part that is always the same.
 fn bare(folder: &str) -> Result<&str, ReleaseError> {
     let name = folder.strip_prefix(RELEASES).and_then(|rest| rest.strip_prefix('/'));
@@ -62,7 +94,7 @@ fn mounted_if_there(store: &dyn Store, dataset: &DatasetPath) -> Result<Option<P
     Ok(Some(mountpoint))
 }
 
-fn unpack_into(at: &std::path::Path, unpack: &Unpack, cancel: &AtomicBool) -> Result<(), StepError> {
+fn unpack_into(at: &Path, unpack: &Unpack, cancel: &AtomicBool) -> Result<(), StepError> {
     let owner = zed_host::ids_of(unpack.user.as_deref(), unpack.group.as_deref())?;
     let digest = match &unpack.digest {
         // Image digests are written `sha256:...` in specs.

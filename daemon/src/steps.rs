@@ -127,6 +127,15 @@ pub enum StepError {
         #[source]
         source: zed_artifact::StartupError,
     },
+    /// What an image says about itself cannot be read.
+    #[error("the image of app `{app}` cannot be read: deploy it again, which unpacks it anew")]
+    Image {
+        /// The app.
+        app: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nowhere to unpack to.
     #[error("the dataset `{dataset}` is not there or has no mountpoint to unpack into; set a mountpoint")]
     NoPlace {
@@ -283,15 +292,16 @@ impl Steps {
         let Surroundings { directory, data, environment } = self.surroundings(run)?;
         let mut run = run.clone();
         // A container's image says how it starts; everything else is started on the host from its folder.
-        if run.command.is_empty() && run.runtime != Runtime::Container {
+        if run.command.is_empty() && !matches!(run.runtime, Runtime::Container(_)) {
             run.command = zed_artifact::startup(&directory)
                 .map_err(|source| StepError::Startup { app: run.app.to_string(), source })?;
         }
+        let container = crate::releases::container(&*self.store, &run, &directory, &data)?;
         let inside =
             crate::guests::enter(&*self.host, &run, &run.instance().to_string(), &run.command, environment)?;
         let crate::guests::Entered { command, environment, user, group } = inside;
         (run.command, run.user, run.group) = (command, user, group);
-        Ok(self.host.start(&Start { run, directory, data, environment })?)
+        Ok(self.host.start(&Start { run, directory, data, environment, container })?)
     }
 
     fn probe(&self, health: &zed_spec::Health, run: &RunSpec, signals: &Signals) -> Result<(), StepError> {
@@ -369,7 +379,8 @@ impl Steps {
     }
 
     fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
-        let Surroundings { directory, data: _, environment } = self.surroundings(run)?;
+        let Surroundings { directory, data, environment } = self.surroundings(run)?;
+        let container = crate::releases::container(&*self.store, run, &directory, &data)?;
         let inside =
             crate::guests::enter(&*self.host, run, &format!("{} {kind}", run.app), command, environment)?;
         let crate::guests::Entered { command: entered, environment, user, group } = inside;
@@ -381,6 +392,7 @@ impl Steps {
             user,
             group,
             deadline: HOOK_DEADLINE,
+            container,
         })?;
         if report.ok {
             return Ok(());
@@ -416,8 +428,11 @@ impl Steps {
             })?;
             environment.insert(variable.clone(), value);
         }
-        let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
-        environment.entry("PATH".to_owned()).or_insert(path);
+        if !matches!(run.runtime, Runtime::Container(_)) {
+            // A container has the search path of its image.
+            let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
+            environment.entry("PATH".to_owned()).or_insert(path);
+        }
         for (name, value) in [
             ("ZED_APP", run.app.as_str()),
             ("ZED_VERSION", run.version.as_str()),

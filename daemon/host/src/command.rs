@@ -398,6 +398,8 @@ pub(crate) struct Program<'a> {
     pub(crate) entrances: &'a [File],
     /// The most descriptors it may have open.
     pub(crate) nofile: Option<u64>,
+    /// An open file that it inherits, under the number that it has here.
+    pub(crate) handed: Option<&'a File>,
 }
 
 /// What is done between fork and exec. The number is the byte by which the child says where it failed.
@@ -429,6 +431,7 @@ impl Program<'_> {
         let identity = self.identity.map(|identity| (identity.uid, identity.gid, identity.group_ids()));
         let entrances: Vec<RawFd> = self.entrances.iter().map(AsRawFd::as_raw_fd).collect();
         let nofile = self.nofile;
+        let handed = self.handed.map(AsRawFd::as_raw_fd);
         // SAFETY: the closure runs in a forked child of a process with a single thread, and makes only system
         // calls: it allocates nothing and takes no lock. The entrances are open until the child was started.
         unsafe {
@@ -449,6 +452,9 @@ impl Program<'_> {
                 }
                 if let Some(most) = nofile {
                     limit_descriptors(most).map_err(at(Stage::Nofile))?;
+                }
+                if let Some(handed) = handed {
+                    keep_open(handed)?;
                 }
                 if let Some((uid, gid, groups)) = &identity {
                     Identity::switch(*uid, *gid, groups).map_err(at(Stage::User))?;
@@ -493,6 +499,13 @@ fn enter(entrance: RawFd) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call, see `switch_before_exec`; `0` means the caller.
     let written = unsafe { libc::write(entrance, b"0".as_ptr().cast(), 1) };
     if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A descriptor outlives the exec. Between fork and exec: allocates nothing.
+fn keep_open(number: RawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call, see `switch_before_exec`; no flag means no close-on-exec.
+    let done = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Between fork and exec: allocates nothing.

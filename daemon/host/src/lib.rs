@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod command;
+mod container;
 mod facts;
 pub mod front;
 pub mod guest;
@@ -30,6 +31,8 @@ pub use command::Ended;
 pub use command::Finished;
 pub use command::InFlight;
 pub use command::Runner;
+pub use container::ContainerRuntime;
+pub use container::find_container_runtime;
 pub use facts::observe_facts;
 pub use identity::ids_of;
 pub use launch::SupervisorProgram;

@@ -46,6 +46,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -124,6 +125,16 @@ impl LocalHost {
     /// Hooks, probes and launches that run now.
     pub fn in_flight(&self) -> Vec<InFlight> {
         self.inner.runner.in_flight()
+    }
+
+    /// Runs commands; those in flight are listed.
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.inner.runner
+    }
+
+    /// The folder with the apps' files.
+    pub(crate) fn apps(&self) -> &Path {
+        &self.inner.apps
     }
 
     /// What supervisors and fronts are started with.
@@ -239,8 +250,13 @@ impl LocalHost {
         let run = &request.run;
         let files = self.files(&run.instance());
         // Everything that can be refused is refused before anything changes.
-        resolve_program(&run.command, &request.environment, Some(&request.directory))?;
-        let identity = resolve_identity(run.user.as_deref(), run.group.as_deref())?;
+        let container = self.container_of(request)?;
+        let identity = if container.is_some() {
+            None
+        } else {
+            resolve_program(&run.command, &request.environment, Some(&request.directory))?;
+            resolve_identity(run.user.as_deref(), run.group.as_deref())?
+        };
         crate::limits::check_limits(&files.folder, &run.limits)?;
         let io_kind = |e: io::Error| HostErrorKind::Io(format!("`{}`: {e}", files.folder.display()));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.folder).map_err(io_kind)?;
@@ -267,6 +283,7 @@ impl LocalHost {
             directory: request.directory.clone(),
             environment: request.environment.clone(),
             identity,
+            container,
         };
         match self.inner.program.launch(&self.inner.runner, &files.folder, &launch)? {
             LaunchReply::Started { pid } => {
@@ -339,6 +356,7 @@ impl LocalHost {
         let look = self.look(app).map_err(|e| HostErrorKind::Io(e.to_string()))?;
         let Some(Ok(mut record)) = look.record else { return Ok(()) };
         leftover::end_leftovers(&record, &self.inner.boot_id, grace, KILL_DEADLINE)?;
+        crate::container::remove(&self.inner.runner, &files.folder)?;
         let as_it_ended = matches!(record.state, State::Completed | State::Failed(_) | State::Stopped);
         if !as_it_ended {
             record.state = State::Stopped;
@@ -465,14 +483,17 @@ impl Host for LocalHost {
             grace: COMMAND_GRACE,
             keep: HOOK_OUTPUT,
         };
-        let finished = self
-            .run_as(command, request.user.as_deref(), request.group.as_deref(), None)
-            .map_err(|error| HostError {
-                operation: "run a hook of",
-                object: format!("app {}", request.app),
-                kind: error.kind.clone(),
-                source: Some(Box::new(error)),
-            })?;
+        let (user, group) = (request.user.as_deref(), request.group.as_deref());
+        let finished = match &request.container {
+            None => self.run_as(command, user, group, None),
+            Some(container) => self.run_contained(request, container, &command),
+        };
+        let finished = finished.map_err(|error| HostError {
+            operation: "run a hook of",
+            object: format!("app {}", request.app),
+            kind: error.kind.clone(),
+            source: Some(Box::new(error)),
+        })?;
         Ok(HookReport {
             ended: finished.ended.to_string(),
             ok: finished.ended == Ended::Exit(0),

@@ -191,7 +191,7 @@ fn front_start(route: &Route, program: &SupervisorProgram, folder: &Path) -> Res
         [program.path.as_path(), Path::new("front"), folder].map(|word| word.to_string_lossy().into_owned());
     let root = PathBuf::from("/");
     let run = front_run(route, command.into())?;
-    Ok(Start { run, directory: root.clone(), data: root, environment: BTreeMap::new() })
+    Ok(Start { run, directory: root.clone(), data: root, environment: BTreeMap::new(), container: None })
 }
 
 /// A front as something that runs. Its deploy, host and dataset are names that say so: it belongs to none.

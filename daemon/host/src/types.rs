@@ -14,6 +14,7 @@ use zed_plan::Route;
 use zed_plan::RunSpec;
 use zed_spec::AppName;
 use zed_spec::Health;
+use zed_spec::Limits;
 
 /// Runs apps. Calls block up to their stated deadlines; the daemon makes them from worker threads.
 /// Every call may be repeated.
@@ -75,6 +76,36 @@ pub struct ProcessInfo {
     pub last_exit: Option<String>,
 }
 
+/// What makes a run a container: its root, its image and its folders.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRequest {
+    /// The folder that is its root file system.
+    pub root: PathBuf,
+    /// What its image says.
+    pub image: ImageDefaults,
+    /// The folder of the host that it sees as `/data`.
+    pub data: PathBuf,
+    /// Folders of the host that it sees under their own paths.
+    pub mounts: Vec<PathBuf>,
+    /// No network but its own loopback.
+    pub private_network: bool,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What an image says about how it is run; a spec's own words come first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageDefaults {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside.
+    pub workdir: Option<String>,
+    /// `user`, `uid`, `user:group` or `uid:gid`, inside.
+    pub user: Option<String>,
+}
+
 /// Request of [`Host::start`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -86,6 +117,9 @@ pub struct Start {
     pub data: PathBuf,
     /// Complete environment, ZED_* and resolved values included.
     pub environment: BTreeMap<String, String>,
+    /// Of an app that runs in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRequest>,
 }
 
 /// What [`Host::drain`] saw.
@@ -157,6 +191,9 @@ pub struct HookRequest {
     pub group: Option<String>,
     /// Killed after this.
     pub deadline: Duration,
+    /// Of an app that runs in a container: the hook gets one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRequest>,
 }
 
 /// What a hook did.

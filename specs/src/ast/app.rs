@@ -141,7 +141,17 @@ pub enum Runtime {
     /// Inside this zone.
     Zone(ZoneName),
     /// In a container of its own, through the host's OCI runtime.
-    Container,
+    Container(Network),
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// That of the host: its ports are the host's.
+    #[default]
+    Host,
+    /// None but its own loopback.
+    Private,
 }
 
 /// When an app counts as healthy.

@@ -22,6 +22,7 @@ use crate::ast::Condition;
 use crate::ast::Health;
 use crate::ast::Hooks;
 use crate::ast::Limits;
+use crate::ast::Network;
 use crate::ast::Placement;
 use crate::ast::Probe;
 use crate::ast::Restart;
@@ -221,7 +222,15 @@ fn runtime(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Runtime> {
     let v = variant(cx, node, "a runtime", &["Process", "Jail", "Zone", "Container"])?;
     match v.name {
         "Process" => v.unit(cx, Runtime::Process),
-        "Container" => v.unit(cx, Runtime::Container),
+        "Container" => {
+            let mut f = v.fields(cx, "a container", None)?;
+            let network = f.or(cx, "network", Network::Host, |cx, node| {
+                let v = variant(cx, node, "a network", &["Host", "Private"])?;
+                v.unit(cx, if v.name == "Private" { Network::Private } else { Network::Host })
+            });
+            f.finish(cx);
+            network.map(Runtime::Container)
+        }
         "Jail" => {
             let node = v.one(cx, "\"shop\"")?;
             let jail = check::name(cx, node, JailName::parse)?;

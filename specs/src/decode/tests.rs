@@ -63,6 +63,11 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(good_app("restart: Always").restart, Restart::Always(backoff.clone()));
     assert_eq!(good_app("restart: OnFailure()").restart, Restart::OnFailure(backoff));
     assert_eq!(good_app("restart: Never").restart, Restart::Never);
+    assert_eq!(good_app("runtime: Container").runtime, Runtime::Container(Network::Host));
+    assert_eq!(
+        good_app("runtime: Container(network: Private)").runtime,
+        Runtime::Container(Network::Private)
+    );
     assert_eq!(app.stop_grace, Duration::from_secs(10));
     assert_eq!((app.strategy, app.instances, app.when, app.on), (Strategy::Replace, 1, None, Placement::All));
     assert_eq!((app.runtime, app.limits, app.artifact), (Runtime::Process, Limits::default(), None));
@@ -144,6 +149,7 @@ fn shapes_are_checked() {
     check(&app("artifact: Tar(\"/x\", \"y\")"), &["@Tar named fields"]);
     check(&app("artifact: Tar()"), &["@T needs the field `path`"]);
     check(&app("cookie: \"secret\""), &["@\"secret\" `cookie` Env, File, Secret"]);
+    check(&app("runtime: Container(network: Bridge)"), &["@Bridge one of: Host, Private"]);
     check(&app("runtime: Jail"), &["@Jail takes one value Jail(\"shop\")"]);
     check(
         "(datasets: {\"d\": ()}, apps: {\"a\": ()})",

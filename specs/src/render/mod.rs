@@ -21,6 +21,7 @@ use crate::ast::JailManager;
 use crate::ast::Job;
 use crate::ast::Limits;
 use crate::ast::Model;
+use crate::ast::Network;
 use crate::ast::OnFailure;
 use crate::ast::Placement;
 use crate::ast::Probe;
@@ -188,7 +189,10 @@ fn app(app: &App) -> Doc {
     let fields = limits(fields, app_limits)
         .unless(*runtime == Runtime::Process, "runtime", || match runtime {
             Runtime::Process => Doc::plain("Process"),
-            Runtime::Container => Doc::plain("Container"),
+            Runtime::Container(Network::Host) => Doc::plain("Container"),
+            Runtime::Container(Network::Private) => {
+                Struct::named("Container").field("network", Doc::plain("Private")).done()
+            }
             Runtime::Jail(jail) => Doc::tuple("Jail", vec![name(jail)]),
             Runtime::Zone(zone) => Doc::tuple("Zone", vec![name(zone)]),
         })

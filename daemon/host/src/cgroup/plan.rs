@@ -172,6 +172,15 @@ impl Plan {
         Ok(())
     }
 
+    /// The same cgroups without limits: they only count, since a container has the limits in its own cgroup below,
+    /// and the runtime that watches it is not to be limited with it.
+    pub(crate) fn only_counting(mut self) -> Self {
+        for group in &mut self.groups {
+            group.settings.clear();
+        }
+        self
+    }
+
     fn add_v1(&mut self, hierarchy: &Hierarchy, place: &Path, wanted: Wanted) -> Result<(), Unenforceable> {
         let path = hierarchy.own.join(place);
         let Some(limit) = wanted.limit else {

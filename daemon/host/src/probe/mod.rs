@@ -309,8 +309,10 @@ impl<'a> Probing<'a> {
         };
         let cancel: &AtomicBool = self.cancel;
         let (user, group) = (request.user.as_deref(), request.group.as_deref());
-        let finished =
-            self.host.run_as(command, user, group, Some(cancel)).map_err(|error| error.kind.to_string())?;
+        let finished = self
+            .host
+            .run_beside(&request.instance, command, user, group, Some(cancel))
+            .map_err(|error| error.kind.to_string())?;
         match finished.ended {
             Ended::Exit(0) => Ok("exit 0".to_owned()),
             ended => {

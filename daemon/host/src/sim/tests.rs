@@ -169,6 +169,7 @@ fn hooks_do_as_they_were_told() {
             user: None,
             group: None,
             deadline: Duration::from_secs(1),
+            container: None,
         };
         host.run_hook(&request).expect("it runs").ended
     };

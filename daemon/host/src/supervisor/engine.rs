@@ -24,6 +24,8 @@ use crate::cgroup::Groups;
 use crate::cgroup::Usage;
 use crate::cgroup::plan_here;
 use crate::command::Program;
+use crate::command::Runner;
+use crate::container;
 use crate::process::ProcessEntry;
 use crate::process::descendants;
 use crate::process::observe_boot_id;
@@ -45,6 +47,7 @@ use std::io;
 use std::io::PipeReader;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
@@ -78,6 +81,7 @@ struct Ended {
 /// One supervised app.
 pub(crate) struct Engine {
     files: AppFiles,
+    runner: Runner,
     _lock: File,
     request: LaunchRequest,
     program: PathBuf,
@@ -130,6 +134,7 @@ impl Engine {
         write_record(&files.status(), &status).map_err(|e| e.to_string())?;
         Ok(Self {
             files,
+            runner: Runner::default(),
             _lock: lock,
             request,
             program,
@@ -228,9 +233,19 @@ impl Engine {
         let (streams, stdout, stderr) = Streams::open().map_err(failed)?;
         let limits = &self.request.run.limits;
         // New ones for each run, so that what they count is of this run.
-        self.groups = Groups::create(&plan_here(&self.files.folder, limits)?)?;
+        if self.request.container.is_some() {
+            // Before there are new cgroups: removing an old container also removes empty ones.
+            container::remove(&self.runner, &self.files.folder)?;
+        }
+        let plan = plan_here(&self.files.folder, limits)?;
+        let plan = if self.request.container.is_some() { plan.only_counting() } else { plan };
+        self.groups = Groups::create(&plan)?;
         self.status.cgroups = self.groups.paths().to_vec();
-        let program = Program {
+        let container = match &self.request.container {
+            Some(launch) => Some(container::prepare(&self.runner, &self.files.folder, launch, &self.groups)?),
+            None => None,
+        };
+        let mut program = Program {
             path: &self.program,
             argv: &self.request.run.command,
             environment: &self.request.environment,
@@ -238,7 +253,17 @@ impl Engine {
             identity: self.request.identity.as_ref(),
             entrances: &self.groups.entrances().map_err(failed)?,
             nofile: limits.nofile,
+            handed: None,
         };
+        let environment = container::runtime_environment();
+        if let Some(container) = &container {
+            // What is started is the runtime; all else is in the configuration that it is handed.
+            program.argv = &container.argv;
+            program.environment = &environment;
+            program.directory = Path::new("/");
+            program.nofile = None;
+            program.handed = Some(&container.config);
+        }
         self.first_line = self.log.next_number();
         let pid = program.spawn(stdout, stderr)?;
         self.streams = streams;
@@ -365,6 +390,11 @@ impl Engine {
     }
 
     fn remove_groups(&mut self) {
+        if self.request.container.is_some()
+            && let Err(kind) = container::remove(&self.runner, &self.files.folder)
+        {
+            self.log.note(&kind.to_string());
+        }
         if let Err(error) = self.groups.remove() {
             self.log.note(&format!("its cgroup cannot be removed: {error}"));
         }
@@ -421,6 +451,10 @@ impl Engine {
         if let Some(pid) = self.status.pid {
             // The program is not reaped yet, so its number still names its group.
             let _ = nix::sys::signal::killpg(Pid::from_raw(pid.cast_signed()), signal);
+            if self.request.container.is_some() && signal == Signal::SIGTERM {
+                // The runtime hands it on to the program inside, which must not get it twice.
+                return;
+            }
         }
         for entry in self.members() {
             if self.status.pid == Some(entry.group) {

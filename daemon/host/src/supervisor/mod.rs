@@ -18,6 +18,7 @@ pub(crate) use control::bind;
 pub(crate) use control::connect;
 
 use crate::command::Program;
+use crate::container::Launch;
 use crate::identity::Identity;
 use crate::program::kind_of;
 use crate::program::resolve_program;
@@ -74,6 +75,9 @@ pub(crate) struct LaunchRequest {
     pub(crate) environment: BTreeMap<String, String>,
     /// As whom, when not as the daemon.
     pub(crate) identity: Option<Identity>,
+    /// Of an app that runs in a container.
+    #[serde(default)]
+    pub(crate) container: Option<Launch>,
 }
 
 /// What a new supervisor answers, one line on its standard output.
@@ -195,6 +199,7 @@ fn become_program() -> io::Result<ExitCode> {
         identity: Some(&request.identity),
         entrances: &[],
         nofile: None,
+        handed: None,
     };
     let error = program.exec();
     let kind = kind_of(&error, &request.program);
@@ -277,8 +282,11 @@ fn prepare(files: AppFiles, request: LaunchRequest, wake: PipeReader) -> Result<
         Ok(_) => return Err(LaunchReply::Superseded),
         Err(e) => return Err(refused(e.to_string())),
     }
-    let program = resolve_program(&request.run.command, &request.environment, Some(&request.directory))
-        .map_err(|kind| LaunchReply::refused(&kind))?;
+    let program = match &request.container {
+        Some(container) => container.runtime.path.clone(),
+        None => resolve_program(&request.run.command, &request.environment, Some(&request.directory))
+            .map_err(|kind| LaunchReply::refused(&kind))?,
+    };
     Engine::new(files, lock, request, program, wake).map_err(refused)
 }
 

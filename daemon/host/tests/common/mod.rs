@@ -103,7 +103,7 @@ impl Place {
             stop_grace: Duration::from_secs(10),
         };
         let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        Start { run, directory: self.data(), data: self.data(), environment }
+        Start { run, directory: self.data(), data: self.data(), environment, container: None }
     }
 
     pub(crate) fn info(&self, name: &str) -> ProcessInfo {

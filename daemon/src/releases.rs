@@ -62,7 +62,10 @@ pub(crate) fn container(
     let Runtime::Container(network) = run.runtime else { return Ok(None) };
     let image = zed_artifact::read_image(directory)
         .map_err(|source| StepError::Image { app: run.app.to_string(), source })?;
-    let root = if image.is_some() { directory.join(ROOTFS) } else { directory.to_owned() };
+    // A runtime takes no root that a link leads to; the embedded store's datasets are links.
+    let directory = std::fs::canonicalize(directory)
+        .map_err(|source| StepError::Image { app: run.app.to_string(), source })?;
+    let root = if image.is_some() { directory.join(ROOTFS) } else { directory };
     let image = image.unwrap_or_default();
     let command = image.entrypoint.into_iter().chain(image.cmd).collect();
     let mounts = run.data.iter().map(|dataset| mounted(store, dataset)).collect::<Result<_, _>>()?;

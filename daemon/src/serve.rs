@@ -32,8 +32,11 @@ use zed_ctl::EventKind;
 use zed_fs::Control;
 use zed_fs::tree::Tree;
 use zed_fs::tree::TreeSettings;
+use zed_host::ContainerRuntime;
 use zed_host::LocalHost;
+use zed_host::Runner;
 use zed_host::SupervisorProgram;
+use zed_host::find_container_runtime;
 use zed_spec::DatasetPath;
 use zed_spec::HostName;
 use zed_store::OWN_DATASET;
@@ -282,7 +285,20 @@ pub fn store_facts(store: &dyn Store) -> Result<BTreeMap<String, String>, Failur
 pub fn capabilities(state: &Path) -> BTreeSet<String> {
     let limits = zed_host::observe_limits(state).into_iter().map(|name| format!("limits.{name}"));
     let guests = zed_host::guest::guest_kinds().iter().map(|kind| (*kind).to_owned());
-    std::iter::once("process".to_owned()).chain(limits).chain(guests).collect()
+    let container = container_runtime().map(|_| "container".to_owned());
+    let always = ["process", "artifact"].map(str::to_owned).into_iter();
+    always.chain(limits).chain(guests).chain(container).collect()
+}
+
+/// The OCI runtime of this host. A zedd that finds none says why in its log.
+fn container_runtime() -> Option<ContainerRuntime> {
+    match find_container_runtime(&Runner::default()) {
+        Ok(runtime) => Some(runtime),
+        Err(why) => {
+            tracing::debug!("no containers: {why}");
+            None
+        }
+    }
 }
 
 fn fixed(
@@ -294,6 +310,9 @@ fn fixed(
     facts.insert("host".to_owned(), host.to_string());
     let limits: Vec<&str> = capabilities.iter().filter_map(|word| word.strip_prefix("limits.")).collect();
     facts.insert("limits".to_owned(), limits.join(" "));
+    if let Some(runtime) = container_runtime() {
+        facts.insert("container".to_owned(), runtime.to_string());
+    }
     Fixed {
         pool: store_name.strip_prefix("zfs:").map(ToOwned::to_owned),
         runtimes: capabilities,

@@ -204,6 +204,7 @@ fn an_exec_probe_and_a_hook_run_as_the_app_s_user() {
         user: asked.user,
         group: asked.group,
         deadline: Duration::from_secs(60),
+        container: None,
     };
     let report = place.host.run_hook(&hook).expect("run");
     assert_eq!(report, HookReport { ended: "exit 0".to_owned(), ok: true, output: String::new() });
@@ -433,6 +434,7 @@ fn a_hook_tells_how_it_ended_and_what_it_said_last() {
             user: None,
             group: None,
             deadline: Duration::from_millis(deadline),
+            container: None,
         };
         place.host.run_hook(&request).expect("it runs")
     };
@@ -455,6 +457,7 @@ fn a_hook_tells_how_it_ended_and_what_it_said_last() {
         user: None,
         group: None,
         deadline: Duration::from_secs(60),
+        container: None,
     };
     let error = place.host.run_hook(&request).expect_err("not there");
     assert!(matches!(&error.kind, HostErrorKind::NotFound(_)), "{error}");

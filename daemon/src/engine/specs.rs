@@ -75,6 +75,8 @@ impl Engine {
             // released by it, a failed deploy tried again. What was there when zedd started was not saved again.
             let again = known.save.replace(*save).is_some_and(|before| before != *save);
             if !again || matches!(known.state, "converged" | "converging" | "rejected") {
+                // What the spec refers to may have changed since the last look: an artifact, a file of a value.
+                known.heal |= again && known.state == "converged";
                 return Ok(());
             }
         }

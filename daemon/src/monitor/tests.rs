@@ -102,7 +102,9 @@ impl Rig {
         let environment = BTreeMap::new();
         let _ = self.host.stop(&instance, Duration::ZERO);
         let run_hash = run.run_hash.clone();
-        self.host.start(&Start { run, data: directory.clone(), directory, environment }).unwrap();
+        self.host
+            .start(&Start { run, data: directory.clone(), directory, environment, container: None })
+            .unwrap();
         let (spec, deploy) = (version.to_owned(), deploy("d"));
         Target { instance, deploy, spec, run_hash, health, deployed_healthy: true }
     }

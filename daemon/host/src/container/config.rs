@@ -239,3 +239,6 @@ fn seccomp() -> Result<LinuxSeccomp, HostErrorKind> {
     seccomp.set_architectures(Some(architectures).filter(|list| !list.is_empty()));
     Ok(seccomp)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,7 @@ fn start(version: &str) -> Start {
         directory: Path::new("/data").to_owned(),
         data: Path::new("/data").to_owned(),
         environment: BTreeMap::new(),
+        container: None,
     }
 }
 

@@ -185,9 +185,15 @@ impl Deploy<'_> {
         if self.input.observed.runtimes.contains(capability) {
             return;
         }
-        let text = format!(
-            "{what}: this host or this version of zed has no `{capability}`; take it out of the spec"
-        );
+        let missing = match capability {
+            "container" => {
+                "this host has no OCI runtime that zedd can use; install runc or crun (as with `apt-get install \
+                 runc`), and start zedd again, as root"
+                    .to_owned()
+            }
+            _ => format!("this host or this version of zed has no `{capability}`; take it out of the spec"),
+        };
+        let text = format!("{what}: {missing}");
         self.notes.push(note(Severity::Fatal, "unsupported", object, text));
     }
 

@@ -1,6 +1,7 @@
 //! Apps in real containers of a real runtime. On a host without one, or without root, a test says that it was not run.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 #[expect(dead_code, reason = "this program uses a part of it")]
 mod common;
@@ -50,13 +51,13 @@ impl Ground {
     /// Nothing where no container can be run.
     fn new() -> Option<Self> {
         if let Err(why) = find_container_runtime(&Runner::default()) {
-            println!("not run: {why}");
+            eprintln!("not run: {why}");
             return None;
         }
         let Some(busybox) =
             ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
         else {
-            println!("not run: no busybox on this host");
+            eprintln!("not run: no busybox on this host");
             return None;
         };
         let place = Place::new();
@@ -308,7 +309,7 @@ fn memory_beyond_the_limit_is_told_as_such() {
     request.container.as_mut().unwrap().limits = request.run.limits.clone();
     if let Err(e) = ground.place.host.start(&request) {
         assert!(matches!(e.kind, HostErrorKind::Limit(_)), "{e}");
-        println!("not run: {e}");
+        eprintln!("not run: {e}");
         return;
     }
     assert_eq!(ground.ended(), "oom killed (limit 32M)", "{}", ground.place.log("box"));

@@ -122,6 +122,7 @@ fn clippy(_: &Options, _: &mut Counts) -> Result<Outcome, String> {
 }
 
 fn unit(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
+    tools::runtimes(options)?;
     let python = tools::readers(options)?;
     let env: Vec<(&str, &OsStr)> =
         python.iter().map(|python| ("ZED_TEST_JAILCONF", python.as_os_str())).collect();
@@ -164,6 +165,7 @@ fn fault(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
 }
 
 fn fuse(options: &Options, sum: &mut Counts) -> Result<Outcome, String> {
+    tools::runtimes(options)?;
     if let Some(why) = without_mount(options)? {
         return Ok(Outcome::NotRun(why));
     }

@@ -25,6 +25,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// Programs that read generated files, and the Debian packages they are in.
 const READERS: &[(&str, &str)] = &[("shellcheck", "shellcheck"), ("xmllint", "libxml2-utils")];
 
+/// What tests of the real host run, and the Debian packages they are in.
+const RUNTIMES: &[(&str, &str)] = &[("busybox", "busybox-static"), ("runc", "runc")];
+
 /// Reader of jail.conf(5) that the unit tier was written against.
 const JAILCONF: &str = "jailconf==0.2.2";
 
@@ -120,6 +123,18 @@ pub(super) fn readers(options: &Options) -> Result<Option<PathBuf>, String> {
         }
     }
     Ok(Some(python))
+}
+
+/// Runtimes of apps, for the unit and the end-to-end tiers: what is missing is said, and the tests say so too.
+///
+/// # Errors
+///
+/// When a program that is there cannot be started.
+pub(super) fn runtimes(options: &Options) -> Result<(), String> {
+    if let Some(missing) = install(options, RUNTIMES)? {
+        println!("   containers are not run: {missing}");
+    }
+    Ok(())
 }
 
 /// A virtual environment `target/venv-NAME` with a package of PyPI; gives its `bin`, which has `program`.

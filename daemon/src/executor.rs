@@ -419,6 +419,7 @@ fn batch_end(unit: &Unit, from: usize) -> usize {
 pub fn title(step: &Step) -> String {
     match step {
         Step::CreateDataset { path, .. } => format!("create dataset {path}"),
+        Step::MountDataset { path } => format!("mount {path}"),
         Step::SetProps { changes } => match changes.as_slice() {
             [one] => format!("set properties of {}", one.path),
             many => format!("set properties of {} datasets", many.len()),

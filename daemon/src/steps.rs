@@ -182,6 +182,7 @@ impl Steps {
                 let request = Create { path: path.clone(), native: native.clone(), user: user.clone() };
                 Ok(self.store.create(&request)?)
             }
+            Step::MountDataset { path } => Ok(self.store.mount(path)?),
             Step::SetProps { changes } => self.set_props(changes),
             Step::Snapshot { name, set } => self.snapshot(name, set),
             Step::Restore { dataset, from, snapshot, branch, user, branch_user } => {

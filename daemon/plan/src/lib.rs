@@ -27,7 +27,10 @@ mod time;
 mod verb;
 mod world;
 
+pub use deploy::DRIFT;
+pub use deploy::LOST;
 pub use deploy::UndeclareInput;
+pub use deploy::datasets_of_deploy;
 pub use deploy::plan_deploy;
 pub use deploy::plan_undeclare;
 pub use guest::*;

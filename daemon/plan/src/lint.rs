@@ -228,6 +228,7 @@ impl<'a> Lint<'a> {
             | Step::DiscardRelease { .. }
             | Step::SwitchRelease { .. }
             | Step::PruneReleases { .. }
+            | Step::MountDataset { .. }
             | Step::Hook { .. }
             | Step::MakeGuest { .. }
             | Step::StartGuest { .. }
@@ -311,7 +312,8 @@ fn stamps_edit(change: &PropEdit, app: &AppName) -> bool {
     matches!(change.user.get(&own), Some(Some(_)))
         || match change.user.get(name::APP) {
             Some(found) => found.as_deref() == Some(app.as_str()),
-            None => matches!(change.user.get(name::SPEC), Some(Some(_))),
+            // The same release of the same app may have lost another part of its stamp; the run is always new.
+            None => [name::SPEC, name::RUN].iter().any(|key| matches!(change.user.get(*key), Some(Some(_)))),
         }
 }
 

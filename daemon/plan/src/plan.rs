@@ -140,6 +140,11 @@ pub enum Step {
         /// User properties.
         user: BTreeMap<String, String>,
     },
+    /// Mount a dataset that somebody unmounted.
+    MountDataset {
+        /// Which.
+        path: DatasetPath,
+    },
     /// Change properties of datasets, in one transaction where the store can.
     SetProps {
         /// What changes.
@@ -502,6 +507,11 @@ pub struct PlanInput<'a> {
     /// True when drift is to be repaired now (the spec says `drift: Heal`, the spec was saved, or an
     /// operator asked).
     pub heal: bool,
+    /// Datasets of this deploy as it left them; nothing when that is not known. One of them that is gone was
+    /// destroyed or renamed by somebody else.
+    pub known: Option<&'a BTreeSet<DatasetPath>>,
+    /// An operator asked for just this deploy: what is gone is begun anew, empty.
+    pub recreate: bool,
 }
 
 impl Plan {

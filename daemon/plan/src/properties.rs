@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::plan::Severity;
 use crate::plan::Step;
 use crate::plan::Unit;
+use crate::props::name;
 use crate::testing::*;
 use crate::verb::AppVerb;
 use proptest::collection::vec;
@@ -429,6 +430,30 @@ impl Host {
     }
 }
 
+/// Somebody else does something to one of the deploy's datasets.
+fn tamper(world: &mut TestWorld, which: usize, what: u8) {
+    let known = world.known.clone().unwrap_or_default();
+    let Some(path) = known.iter().nth(which % known.len().max(1)).cloned() else { return };
+    let leaf = !world.observed.datasets.keys().any(|other| *other != path && other.is_in(&path));
+    let Some(dataset) = world.observed.datasets.get_mut(&path) else { return };
+    let user = [name::ROLE, name::DEPLOY, name::MANAGED, name::VERSION, name::APP];
+    match what {
+        0 => drop(dataset.native.insert("compression".into(), "gzip".into())),
+        1 => drop(dataset.native.clear()),
+        2 => dataset.mounted = false,
+        3 | 4 if leaf => {
+            let gone = world.observed.datasets.remove(&path);
+            let content = world.content.remove(path.as_str()).unwrap_or_default();
+            if let (4, Some(dataset)) = (what, gone) {
+                let renamed = DatasetPath::parse("renamed").unwrap();
+                world.content.insert(renamed.to_string(), content);
+                world.observed.datasets.insert(renamed, dataset);
+            }
+        }
+        more => drop(dataset.user.remove(user[usize::from(more) % user.len()])),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -438,6 +463,34 @@ proptest! {
         for event in events {
             host.happen(event);
         }
+    }
+
+    #[test]
+    fn drift_is_only_reported_until_somebody_asks(
+        spec in random_spec(),
+        deeds in vec((0usize..8, 0u8..10), 1..4),
+    ) {
+        let mut world = Host::new().world;
+        world.converge("d", &spec.text());
+        let remember = |world: &mut TestWorld| {
+            let spec = parse("d", &spec.text());
+            world.known = Some(crate::deploy::datasets_of_deploy(&spec, &world.observed));
+        };
+        remember(&mut world);
+        for (which, what) in deeds {
+            tamper(&mut world, which, what);
+        }
+        let plan = world.plan("d", &spec.text());
+        prop_assert!(plan.is_empty(), "{:#?}", plan);
+        (world.heal, world.recreate) = (true, true);
+        let plan = world.plan("d", &spec.text());
+        world.run(&plan);
+        (world.heal, world.recreate) = (false, false);
+        remember(&mut world);
+        let plan = world.plan("d", &spec.text());
+        prop_assert!(plan.is_empty(), "{:#?}", plan);
+        let left: Vec<_> = plan.notes.iter().filter(|note| [crate::DRIFT, crate::LOST].contains(&note.kind.as_str())).collect();
+        prop_assert!(left.is_empty(), "{:#?}", left);
     }
 
     #[test]

@@ -288,6 +288,7 @@ fn step_lines(
         Step::DiscardRelease { dataset, folder, run: _ } => {
             vec![line('-', format!("dataset {dataset}"), format!("discard {folder}"))]
         }
+        Step::MountDataset { path } => vec![line('~', format!("dataset {path}"), "mount".to_owned())],
         Step::SwitchRelease { .. } | Step::PruneReleases { .. } => Vec::new(),
         Step::Hook { kind, command, run } => {
             vec![line(' ', format!("app {}", run.app), format!("{kind}: {}", command.join(" ")))]

@@ -29,6 +29,7 @@ use crate::rollback::plan_rollback;
 use crate::verb::AppVerb;
 use crate::verb::plan_app_verb;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
@@ -59,6 +60,7 @@ pub(crate) fn parse(name: &str, text: &str) -> DeploySpec {
 pub(crate) fn step_name(step: &Step) -> &'static str {
     match step {
         Step::CreateDataset { .. } => "CreateDataset",
+        Step::MountDataset { .. } => "MountDataset",
         Step::SetProps { .. } => "SetProps",
         Step::Snapshot { .. } => "Snapshot",
         Step::Restore { .. } => "Restore",
@@ -101,6 +103,9 @@ pub(crate) struct TestWorld {
     pub(crate) generation: u64,
     pub(crate) txg: u64,
     pub(crate) heal: bool,
+    /// What the daemon remembers of the deploy's datasets.
+    pub(crate) known: Option<BTreeSet<DatasetPath>>,
+    pub(crate) recreate: bool,
     /// Datasets that processes run in.
     pub(crate) homes: BTreeMap<AppName, DatasetPath>,
     /// Where each front forwards to.
@@ -128,6 +133,8 @@ impl TestWorld {
             generation: 0,
             txg: 0,
             heal: false,
+            known: None,
+            recreate: false,
             homes: BTreeMap::new(),
             routes: BTreeMap::new(),
             writes: true,
@@ -144,7 +151,10 @@ impl TestWorld {
     /// Plans a save of this spec.
     pub(crate) fn deploy(&mut self, name: &str, text: &str) -> Plan {
         self.generation += 1;
-        self.plan(name, text)
+        let heal = std::mem::replace(&mut self.heal, true);
+        let plan = self.plan(name, text);
+        self.heal = heal;
+        plan
     }
 
     /// Plans the spec as it was saved last.
@@ -163,6 +173,8 @@ impl TestWorld {
             run: &run,
             now: self.now,
             heal: self.heal,
+            known: self.known.as_ref(),
+            recreate: self.recreate,
         })
     }
 
@@ -245,6 +257,7 @@ impl TestWorld {
     pub(crate) fn apply(&mut self, step: &Step) {
         match step {
             Step::CreateDataset { path, native, user } => self.create(path, native, user),
+            Step::MountDataset { path } => self.observed.datasets.get_mut(path).unwrap().mounted = true,
             Step::SetProps { changes } => changes.iter().for_each(|change| self.set(change)),
             Step::Snapshot { name, set } => self.snapshot(name, set),
             Step::Restore { dataset, from, snapshot, branch, user, branch_user } => {

@@ -123,8 +123,13 @@ impl<'a> Deploy<'a> {
                 self.dataset_steps(&only, &mut steps);
             }
         }
-        let DatasetChanges { create: _, edits, why } = &placed.common;
-        let edits = DatasetChanges { create: BTreeSet::new(), edits: edits.clone(), why: why.clone() };
+        let DatasetChanges { create: _, mount, edits, why } = &placed.common;
+        let edits = DatasetChanges {
+            create: BTreeSet::new(),
+            mount: mount.clone(),
+            edits: edits.clone(),
+            why: why.clone(),
+        };
         self.dataset_steps(&edits, &mut steps);
         if !released.is_empty() {
             let deploy = self.spec.name.as_str();

@@ -2,10 +2,13 @@
 
 use super::Action;
 use super::Deploy;
+use super::drift::DRIFT;
+use super::drift::marks;
 use super::select::WantedDataset;
 use super::select::note;
 use crate::naming::branch_path;
 use crate::observed::ObservedDataset;
+use crate::plan::Note;
 use crate::plan::PlannedStep;
 use crate::plan::PropEdit;
 use crate::plan::Severity;
@@ -87,6 +90,8 @@ fn as_declared(wanted: &WantedDataset<'_>, found: &ObservedDataset) -> bool {
 pub(super) struct DatasetChanges<'a> {
     /// Datasets to create, parents first.
     pub(super) create: BTreeSet<&'a DatasetPath>,
+    /// Datasets to mount.
+    pub(super) mount: BTreeSet<&'a DatasetPath>,
     /// Property changes with what takes them back.
     pub(super) edits: Vec<(PropEdit, PropEdit)>,
     /// Why, one for each edit.
@@ -95,7 +100,7 @@ pub(super) struct DatasetChanges<'a> {
 
 impl DatasetChanges<'_> {
     pub(super) fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.edits.is_empty()
+        self.create.is_empty() && self.mount.is_empty() && self.edits.is_empty()
     }
 }
 
@@ -115,30 +120,51 @@ impl<'a> Deploy<'a> {
         let mut placed =
             Placed { common: DatasetChanges::default(), containers: BTreeSet::new(), own: BTreeMap::new() };
         let mut absent: BTreeMap<&'a DatasetPath, Option<usize>> = BTreeMap::new();
-        let mut drifted = Vec::new();
+        let (mut unmounted, mut lost, mut drifted) = (Vec::new(), Vec::new(), Vec::new());
         for (path, wanted) in &self.wanted {
             let owner =
                 wanted.users.first().map(|user| components[*user]).filter(|_| !self.is_in_guest(path));
             let Some(found) = wanted.found else {
-                absent.insert(path, owner);
+                match self.lost_above(path) {
+                    Some(gone) => lost.push((*path, gone)),
+                    None => {
+                        absent.insert(path, owner);
+                    }
+                }
                 continue;
             };
+            let changes = match owner {
+                Some(owner) => placed.own.entry(owner).or_default(),
+                None => &mut placed.common,
+            };
             if found.dataset.mountpoint.is_some() && !found.dataset.mounted {
-                drifted.push(*path);
+                // One that was like this before it was declared stays so: adopting a host changes nothing.
+                match self.input.heal && self.input.known.is_some_and(|known| known.contains(*path)) {
+                    true => {
+                        changes.mount.insert(path);
+                    }
+                    false => unmounted.push(*path),
+                }
             }
             if let Some((edit, undo, why)) = self.edit(path, wanted) {
-                let changes = match owner {
-                    Some(owner) => placed.own.entry(owner).or_default(),
-                    None => &mut placed.common,
-                };
-                changes.edits.push((edit, undo));
-                changes.why.push(why);
+                let (wanted, drift) = self.split(edit, undo);
+                drifted.extend(drift);
+                if let Some((edit, undo)) = wanted {
+                    changes.edits.push((edit, undo));
+                    changes.why.push(why);
+                }
             }
         }
-        for path in drifted {
-            let text = "it should be mounted and is not: `zfs mount` says why".to_owned();
-            self.notes.push(note(Severity::Warning, "drift", format!("dataset {path}"), text));
+        self.notes.append(&mut drifted);
+        for path in unmounted {
+            let deploy = &self.spec.name;
+            let text = format!("it should be mounted and is not: `echo heal {deploy} > ctl` mounts it");
+            self.notes.push(note(Severity::Warning, DRIFT, format!("dataset {path}"), text));
         }
+        for (path, gone) in lost {
+            self.say_lost(path, &gone);
+        }
+        self.say_strangers();
         self.place_absent(absent, &mut placed);
         placed
     }
@@ -187,6 +213,28 @@ impl<'a> Deploy<'a> {
         }
     }
 
+    /// What is done of an edit, and what is only said: as long as nobody asks for a repair, properties change only
+    /// with the app that they are about.
+    fn split(&self, edit: PropEdit, undo: PropEdit) -> (Option<(PropEdit, PropEdit)>, Option<Note>) {
+        if self.input.heal {
+            return (Some((edit, undo)), None);
+        }
+        let part = |edit: &PropEdit, native: bool| PropEdit {
+            path: edit.path.clone(),
+            native: if native { edit.native.clone() } else { BTreeMap::new() },
+            user: if native { BTreeMap::new() } else { edit.user.clone() },
+        };
+        let hands_over = self.changes_hands(&edit.path);
+        let (done, said) = match (hands_over, edit.user.is_empty(), edit.native.is_empty()) {
+            (true, false, true) => (Some((edit, undo)), None),
+            (true, false, false) => {
+                (Some((part(&edit, false), part(&undo, false))), Some((part(&edit, true), part(&undo, true))))
+            }
+            _ => (None, Some((edit, undo))),
+        };
+        (done, said.map(|(edit, undo)| self.drifted(&edit, &undo)))
+    }
+
     /// What has to change on a dataset that is there.
     fn edit(&self, path: &DatasetPath, wanted: &WantedDataset<'_>) -> Option<(PropEdit, PropEdit, String)> {
         let seen = wanted.found?;
@@ -199,16 +247,7 @@ impl<'a> Deploy<'a> {
                 None => !(value == "0" && SIZES.contains(&key.as_str())),
             });
         }
-        let mut user = BTreeMap::new();
-        // What zed did not create is used as it is, without a mark.
-        if seen.managed {
-            let owner = (name::DEPLOY, self.spec.name.as_str(), seen.deploy);
-            for (key, value, present) in [owner, (name::ROLE, wanted.role.as_str(), seen.role)] {
-                if present != Some(value) {
-                    user.insert(key.to_owned(), value.to_owned());
-                }
-            }
-        }
+        let user = marks(&seen, self.spec.name.as_str(), wanted.role);
         if native.is_empty() && user.is_empty() {
             return None;
         }
@@ -260,6 +299,13 @@ impl<'a> Deploy<'a> {
         for path in &changes.create {
             self.create(path, out);
         }
+        for path in &changes.mount {
+            out.push(PlannedStep {
+                step: Step::MountDataset { path: (*path).clone() },
+                undo: Vec::new(),
+                why: "it should be mounted and is not".to_owned(),
+            });
+        }
         if changes.edits.is_empty() {
             return;
         }
@@ -283,7 +329,7 @@ impl<'a> Deploy<'a> {
             .map(|found| found.dataset)
             .collect();
         let mut released = self.no_longer_declared();
-        released.retain(|path| !occupied.contains(path));
+        released.retain(|path| !occupied.contains(path) && (self.input.heal || !self.is_stranger(path)));
         released
     }
 

@@ -6,6 +6,7 @@ use super::Deploy;
 use super::Effective;
 use super::Node;
 use super::Way;
+use super::drift::DRIFT;
 use super::judge::Judged;
 use super::select::note;
 use crate::observed::ObservedProcess;
@@ -103,6 +104,10 @@ impl<'a> Deploy<'a> {
             node.say(Severity::Info, "stopped", text);
             return Decision::leave(None);
         }
+        if let Some(path) = self.lost_data(app) {
+            node.say(Severity::Warning, DRIFT, format!("its dataset {path} is gone: it is left alone"));
+            return Decision::leave(None);
+        }
         let home = node.located.map_or(&app.dataset, |found| found.dataset);
         if let Some((_, by)) = held.iter().find(|(dataset, _)| *dataset == home || *dataset == &app.dataset) {
             return self.decide_held(node, by);
@@ -114,6 +119,10 @@ impl<'a> Deploy<'a> {
         }
         let (run_hash, spec_hash) = (resolved.run_hash, resolved.spec_hash);
         let effective = Effective { app, run_hash, spec_hash, digest, folder: None };
+        if let Some(text) = self.tampered(node, stamp, &effective) {
+            node.say(Severity::Warning, DRIFT, text);
+            return Decision::leave(None);
+        }
         match stamp {
             None => Decision::new(Action::Deploy, format!("new: version {}", app.version), effective),
             Some(stamp) => self.decide_stamped(node, app, stamp, effective),
@@ -185,15 +194,17 @@ impl<'a> Deploy<'a> {
             return Decision::new(Action::Deploy, format!("moves to {}", app.dataset), effective);
         }
         if stamp.spec == effective.spec_hash {
-            if stamp.held.is_some() || stamp.rolled_back_to.is_some() {
-                let mut decided = self.decide_processes(node, effective);
-                if decided.action == Action::Leave {
-                    decided.action = Action::Record;
-                    "the spec was saved after the rollback".clone_into(&mut decided.why);
-                }
-                return decided;
+            let why = if stamp.held.is_some() || stamp.rolled_back_to.is_some() {
+                Some("the spec was saved after the rollback")
+            } else {
+                (stamp.version != app.version).then_some("somebody else changed its stamp")
+            };
+            let mut decided = self.decide_processes(node, effective);
+            if let Some(why) = why.filter(|_| decided.action == Action::Leave) {
+                decided.action = Action::Record;
+                why.clone_into(&mut decided.why);
             }
-            return self.decide_processes(node, effective);
+            return decided;
         }
         if stamp.version != app.version {
             let why = format!("version {} -> {}", stamp.version, app.version);

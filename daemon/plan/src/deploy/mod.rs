@@ -7,6 +7,7 @@ mod build;
 mod commit;
 mod datasets;
 mod decide;
+mod drift;
 mod folders;
 mod group;
 mod guests;
@@ -19,6 +20,9 @@ pub(crate) use datasets::SIZES;
 pub(crate) use decide::missing_text;
 pub(crate) use decide::short;
 pub(crate) use guests::hold_guests;
+pub use drift::DRIFT;
+pub use drift::LOST;
+pub use drift::datasets_of_deploy;
 
 use crate::based_on::based_on;
 use crate::observed::Observed;
@@ -228,6 +232,8 @@ pub fn plan_undeclare(input: &UndeclareInput<'_>) -> Plan {
         run: input.run,
         now: input.now,
         heal: false,
+        known: None,
+        recreate: false,
     };
     let mut plan = plan_deploy(&deploy);
     plan.purpose = Purpose::Undeclare;

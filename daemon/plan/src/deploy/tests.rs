@@ -25,6 +25,7 @@ fn object(step: &Step) -> String {
     let all = |paths: Vec<&DatasetPath>| paths.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(" ");
     match step {
         Step::CreateDataset { path, .. } => path.to_string(),
+        Step::MountDataset { path } => path.to_string(),
         Step::SetProps { changes } => all(changes.iter().map(|c| &c.path).collect()),
         Step::Snapshot { set, .. } => all(set.keys().collect()),
         Step::Restore { dataset, .. } | Step::UndoRestore { dataset, .. } | Step::Retire { dataset, .. } => {

@@ -75,6 +75,8 @@ kinds! {
     NeedsOperator = "needs-operator",
     /// reality differs from the spec
     Drift = "drift",
+    /// the drift that was told is no more
+    Healed = "healed",
     /// the health of a pool changed, or cannot be seen
     PoolHealth = "pool-health",
     /// an app was started

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::Write;
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use zed_plan::Plan;
 use zed_plan::Release;
+use zed_spec::DatasetPath;
 use zed_spec::DeployName;
 
 /// Version of the state directory's layout. A newer one is refused.
@@ -61,6 +63,13 @@ pub struct DeployRecord {
     pub rejected: Option<String>,
     /// How the last run of the accepted spec ended.
     pub verdict: Option<Verdict>,
+    /// The generation that was at rest after the last run; 0 when none was. What differs after that is drift.
+    #[serde(default)]
+    pub settled: u64,
+    /// The datasets of this deploy as zed left them; nothing before the first look. One of them that is gone was
+    /// destroyed or renamed by somebody else.
+    #[serde(default)]
+    pub datasets: Option<BTreeSet<DatasetPath>>,
     /// The file is gone: the deploy is being released.
     #[serde(default)]
     pub removed: bool,

@@ -1,6 +1,8 @@
 //! Deploys: the spec files, what is remembered of them, and when one is planned and carried out.
 
 use super::Engine;
+use super::drift::drift_of;
+use super::drift::said;
 use super::now;
 use crate::engine::jobs::Work;
 use crate::events::About;
@@ -17,6 +19,7 @@ use zed_ctl::EventKind;
 use zed_fs::Outcome;
 use zed_fs::Ticket;
 use zed_plan::Declared;
+use zed_plan::LOST;
 use zed_plan::Plan;
 use zed_plan::PlanInput;
 use zed_plan::RunId;
@@ -56,6 +59,12 @@ pub struct DeployState {
     pub plan_is_empty: bool,
     /// An operator asked to repair drift.
     pub heal: bool,
+    /// An operator asked for this deploy by name: data that is gone is begun anew, empty.
+    pub(super) recreate: bool,
+    /// A run has ended since its datasets were remembered.
+    pub(super) refresh: bool,
+    /// The drift that was told last, empty when there is none.
+    pub(super) drift: String,
     /// Hash of what the last plan was based on: an unchanged world is not planned or rendered again.
     based_on: String,
 }
@@ -66,6 +75,7 @@ impl DeployState {
         let declared = record.accepted.as_ref().and_then(|text| declared(name, text, record.generation).ok());
         Self {
             declared,
+            refresh: record.settled == 0,
             record,
             state: "accepted",
             text: String::new(),
@@ -77,6 +87,8 @@ impl DeployState {
             unread: None,
             plan_is_empty: true,
             heal: false,
+            recreate: false,
+            drift: String::new(),
             based_on: String::new(),
         }
     }
@@ -117,13 +129,16 @@ impl DeployState {
     }
 
     fn show_plan(&mut self, header: &str, plan: &Plan, look: &Look) {
-        if self.based_on == plan.based_on && !self.plan.is_empty() {
+        // The same world gives another plan when a repair is asked for.
+        let steps: usize = plan.units.iter().map(|unit| unit.steps.len()).sum();
+        let key = format!("{} {steps} {}", plan.based_on, plan.notes.len());
+        if self.based_on == key && !self.plan.is_empty() {
             return;
         }
         self.plan = format!("{header}{}", render_plan(plan, &look.observed));
         self.plan_is_empty = plan.is_empty();
         self.plan_json = zed_ctl::to_json(plan);
-        self.based_on.clone_from(&plan.based_on);
+        self.based_on = key;
         self.changed_at = now();
     }
 }
@@ -197,15 +212,36 @@ impl Engine {
             return false;
         };
         let rejected = deploy.record.rejected.is_some();
-        let heal = deploy.heal || declared.spec.drift == zed_spec::DriftPolicy::Heal;
-        let plan = self.plan_of(&declared, look, heal);
+        let (settled, recreate) = (deploy.is_settled(), deploy.recreate);
+        let asked = deploy.heal || !settled;
+        self.remember_datasets(name, look);
+        let reported = self.plan_of(&declared, look, asked, recreate);
+        // What would be done is shown also when nobody has asked for it yet.
+        let healing = || self.plan_of(&declared, look, true, recreate);
+        let heals = asked || drift_of(&reported).is_empty();
+        let (shown, plan) = match (heals, declared.spec.drift) {
+            (true, _) => (None, reported),
+            (false, zed_spec::DriftPolicy::Report) => (Some(healing()), reported),
+            (false, zed_spec::DriftPolicy::Heal) => {
+                let healing = healing();
+                self.tell_drift(name, &drift_of(&reported));
+                (None, healing)
+            }
+        };
         if let Some(deploy) = self.deploys.get_mut(name) {
-            deploy.show_plan(&plan_header(name, &plan), &plan, look);
+            let shown = shown.as_ref().unwrap_or(&plan);
+            deploy.show_plan(&plan_header(name, shown), shown, look);
         }
         let fatal: Vec<String> = plan.fatal().map(|note| format!("{}: {}", note.object, note.text)).collect();
         if !fatal.is_empty() {
             self.keep_running(name, look);
             self.set(name, "failed", fatal.join("\n"));
+            return false;
+        }
+        let lost = said(&plan, &[LOST]);
+        if !lost.is_empty() && !settled {
+            self.keep_running(name, look);
+            self.set(name, "failed", lost);
             return false;
         }
         if let Some(verdict) = self.deploys.get(name).and_then(DeployState::verdict)
@@ -250,16 +286,7 @@ impl Engine {
 
     /// Nothing to do: converged, held, or drift that is only reported.
     fn at_rest_with(&mut self, name: &DeployName, plan: &Plan, rejected: bool) {
-        let notes = |kind: &str| {
-            let of: Vec<String> = plan
-                .notes
-                .iter()
-                .filter(|note| note.kind == kind && note.severity >= Severity::Info)
-                .map(|note| format!("{}: {}", note.object, note.text))
-                .collect();
-            of.join("\n")
-        };
-        let (drift, held, stopped) = (notes("drift"), notes("held"), notes("stopped"));
+        let (drift, held, stopped) = (drift_of(plan), said(plan, &["held"]), said(plan, &["stopped"]));
         let (state, text) = if rejected {
             ("rejected", "the saved file has errors; the last good one stays in force".to_owned())
         } else if !drift.is_empty() {
@@ -271,12 +298,17 @@ impl Engine {
         } else {
             ("converged", "the host matches the spec".to_owned())
         };
-        if state == "drift" && self.deploys.get(name).is_some_and(|d| d.state != "drift") {
-            self.parts.metrics.drift();
-            self.emit(EventKind::Drift, About::deploy(name.as_str()), &text);
+        match state {
+            "rejected" => {}
+            "drift" => self.tell_drift(name, &text),
+            _ => {
+                self.settle_record(name);
+                self.tell_healed(name);
+            }
         }
         if let Some(deploy) = self.deploys.get_mut(name) {
             deploy.heal = false;
+            deploy.recreate = false;
         }
         self.set(name, state, text);
     }
@@ -316,8 +348,9 @@ impl Engine {
     }
 
     /// A plan for a spec as it would be made now.
-    pub(super) fn plan_of(&self, declared: &Declared, look: &Look, heal: bool) -> Plan {
+    pub(super) fn plan_of(&self, declared: &Declared, look: &Look, heal: bool, recreate: bool) -> Plan {
         let run: RunId = super::new_run();
+        let known = self.deploys.get(&declared.spec.name).and_then(|deploy| deploy.record.datasets.as_ref());
         plan_deploy(&PlanInput {
             declared,
             observed: &look.observed,
@@ -325,6 +358,8 @@ impl Engine {
             run: &run,
             now: now(),
             heal,
+            known,
+            recreate,
         })
     }
 
@@ -342,7 +377,7 @@ impl Engine {
             if self.plans.get(&name).is_none_or(|planned| planned.state != "accepted") {
                 continue;
             }
-            let plan = self.plan_of(&declared, look, true);
+            let plan = self.plan_of(&declared, look, true, false);
             let Some(deploy) = self.plans.get_mut(&name) else { continue };
             deploy.based_on.clear();
             deploy.show_plan(&plan_header(&name, &plan), &plan, look);
@@ -363,8 +398,11 @@ impl Engine {
     /// Notes how a run ended, durably.
     pub(super) fn give_verdict(&mut self, name: &DeployName, verdict: Option<Verdict>) {
         let Some(deploy) = self.deploys.get_mut(name) else { return };
+        deploy.refresh = true;
+        deploy.record.settled = 0;
         deploy.record.verdict = verdict;
         deploy.heal = false;
+        deploy.recreate = false;
         let record = deploy.record.clone();
         if let Err(error) = self.parts.state.write_record(name, &record) {
             tracing::error!(error = %crate::chain(&error), deploy = %name, "a verdict could not be kept");

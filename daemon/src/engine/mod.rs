@@ -5,6 +5,7 @@
 
 mod crew;
 mod deploys;
+mod drift;
 mod jobs;
 mod pools;
 mod specs;

@@ -122,6 +122,9 @@ impl Engine {
         self.emit(kind, About::deploy(name.as_str()), &text);
         let mut deploy = DeployState::remembered(name, record);
         deploy.heal = accepted;
+        if let Some(before) = self.deploys.get(name) {
+            deploy.drift.clone_from(&before.drift);
+        }
         deploy.save = Some(save);
         self.deploys.insert(name.clone(), deploy);
         self.pauses.remove(name);

@@ -81,6 +81,9 @@ impl Engine {
             }
             (Verb::Heal { deploy: Some(deploy) }, ..) => {
                 let deploy = self.deploy_name(deploy)?;
+                if let Some(state) = self.deploys.get_mut(&deploy) {
+                    state.recreate = true;
+                }
                 self.converge_and_wait(&deploy, ticket);
                 Ok(())
             }
@@ -242,7 +245,7 @@ impl Engine {
             return Err(stale("the spec was saved since"));
         }
         let text = planned.record.accepted.clone().unwrap_or_default();
-        if self.plan_of(&declared, look, true).based_on != plan.based_on {
+        if self.plan_of(&declared, look, true, false).based_on != plan.based_on {
             return Err(stale("the host has moved since"));
         }
         if let Some(note) = plan.fatal().next() {

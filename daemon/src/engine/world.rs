@@ -181,7 +181,7 @@ impl Engine {
     fn judge_view(&self, view: &mut AppView, stamp: &AppStamp, busy: Option<&Busy>) {
         if let Some(deploy) = self.deploys.get(&stamp.deploy) {
             match deploy.state {
-                "drift" => view.drift = lines_about(&deploy.text, &stamp.app),
+                "drift" => view.drift = lines_about(&deploy.text, &stamp.app, &view.dataset),
                 "failed" => view.error.clone_from(&deploy.text),
                 "needs-operator" => {
                     "needs-operator".clone_into(&mut view.state);
@@ -423,9 +423,12 @@ fn keep(before: &World, view: AppView) -> Arc<AppView> {
     }
 }
 
-fn lines_about(text: &str, app: &AppName) -> String {
-    let prefix = format!("app {app}: ");
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+/// What is said of an app and of its dataset.
+fn lines_about(text: &str, app: &AppName, dataset: &str) -> String {
+    let prefixes = [format!("app {app}: "), format!("dataset {dataset}: ")];
+    let about = |line: &'_ str| prefixes.iter().any(|prefix| line.starts_with(prefix));
+    let of_app = |line| str::strip_prefix(line, prefixes[0].as_str()).unwrap_or(line);
+    let lines: Vec<&str> = text.lines().filter(|line| about(line)).map(of_app).collect();
     lines.join("; ")
 }
 

@@ -19,10 +19,10 @@ mod upgrade;
 pub(crate) use datasets::SIZES;
 pub(crate) use decide::missing_text;
 pub(crate) use decide::short;
-pub(crate) use guests::hold_guests;
 pub use drift::DRIFT;
 pub use drift::LOST;
 pub use drift::datasets_of_deploy;
+pub(crate) use guests::hold_guests;
 
 use crate::based_on::based_on;
 use crate::observed::Observed;

@@ -439,7 +439,7 @@ fn tamper(world: &mut TestWorld, which: usize, what: u8) {
     let user = [name::ROLE, name::DEPLOY, name::MANAGED, name::VERSION, name::APP];
     match what {
         0 => drop(dataset.native.insert("compression".into(), "gzip".into())),
-        1 => drop(dataset.native.clear()),
+        1 => dataset.native.clear(),
         2 => dataset.mounted = false,
         3 | 4 if leaf => {
             let gone = world.observed.datasets.remove(&path);

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "faults/upgrades.rs"]
+mod upgrades;
 
 use common::Daemon;
 use common::OnStart;

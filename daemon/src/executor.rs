@@ -52,8 +52,8 @@ pub struct Killed;
 /// How each unit of a run ended, in the plan's order.
 pub type RunReport = BTreeMap<String, Ending>;
 
-/// Told what is being done, for status.
-pub type OnProgress = Arc<dyn Fn(&str) + Send + Sync>;
+/// Told what is being done, for status: the step, and where in the plan it is in words.
+pub type OnProgress = Arc<dyn Fn(&Step, &str) + Send + Sync>;
 
 /// Why a unit stopped before its end.
 enum Stop {
@@ -237,7 +237,8 @@ impl Executor {
             }
             for index in next..until {
                 let planned = &unit.steps[index];
-                (run.on_progress)(&format!("{}/{} {}", index + 1, unit.steps.len(), title(&planned.step)));
+                let place = format!("{}/{} {}", index + 1, unit.steps.len(), title(&planned.step));
+                (run.on_progress)(&planned.step, &place);
                 if !committing && run.signals.is_aborted() {
                     return Err(Stop::Failed(ABORTED.to_owned()));
                 }
@@ -276,7 +277,7 @@ impl Executor {
         }
         for index in (0..begun).rev().filter(|index| !undone.contains(index)) {
             for step in &unit.steps[index].undo {
-                (run.on_progress)(&format!("undo {}", title(step)));
+                (run.on_progress)(step, &format!("undo {}", title(step)));
                 if let Err(problem) = self.undo_step(run, step, &format!("undo {} {index}", unit.name))? {
                     let reason = format!("{reason}; taking it back failed at {}: {problem}", title(step));
                     return Ok(Ending::NeedsOperator { reason });
@@ -307,7 +308,7 @@ impl Executor {
             for command in &release.definition.hooks.on_failure {
                 let hook =
                     Step::Hook { kind: "on_failure".into(), command: command.clone(), run: spec.clone() };
-                (run.on_progress)(&title(&hook));
+                (run.on_progress)(&hook, &title(&hook));
                 if let Err(error) = self.steps.run(&hook, run.signals) {
                     tracing::warn!(app = %release.app, error = %crate::chain(&error), "an on_failure hook failed");
                 }

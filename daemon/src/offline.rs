@@ -142,7 +142,7 @@ impl Bare {
             Faults::none(),
             Arc::new(AtomicBool::new(false)),
         );
-        let on_progress: OnProgress = Arc::new(|step| eprintln!("{step}"));
+        let on_progress: OnProgress = Arc::new(|_, step| eprintln!("{step}"));
         let report = executor
             .run(&plan, &Signals::default(), &on_progress)
             .map_err(|e| format!("failed to write the journal: {e}"))?

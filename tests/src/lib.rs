@@ -5,8 +5,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the rule is for the daemon; tests start it")]
 
+mod load;
 mod store;
 
+pub use load::Load;
 pub use store::Backend;
 pub use xtask::leftovers::processes_of;
 
@@ -14,15 +16,20 @@ use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::fs::File;
+use std::fs::Permissions;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
@@ -260,6 +267,20 @@ impl Zed {
         assert_eq!(self.backend.version(self, &format!("apps/{app}")), version, "com.zed:version");
     }
 
+    /// A small real service as a folder, `bin/NAME` and its version; with `sick` its health is that. Gives the folder.
+    pub fn write_service(&self, name: &str, version: &str, sick: Option<&str>) -> PathBuf {
+        let folder = self.dir().join("artifacts").join(format!("{name}-{version}"));
+        let program = folder.join("bin").join(name);
+        std::fs::create_dir_all(folder.join("bin")).expect("a folder");
+        std::fs::write(&program, include_str!("service.py")).expect("the program can be written");
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("and made one");
+        std::fs::write(folder.join("VERSION"), version).expect("its version can be written");
+        if let Some(sick) = sick {
+            std::fs::write(folder.join("sick"), sick).expect("its health can be written");
+        }
+        folder
+    }
+
     /// The example `hello.ron` for this version and port, as a file in the test's folder.
     pub fn write_hello(&self, version: &str, port: u16) -> PathBuf {
         let text = include_str!("../../specs/examples/hello.ron");
@@ -310,8 +331,22 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A TCP port that nothing listens on.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
     listener.local_addr().expect("it has an address").port()
+}
+
+/// So many TCP ports in a row that nothing listens on, and that the system gives to no client. The first of them.
+pub fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    // Tests run at the same time, in one process or in several.
+    let own = 20_000 + u16::try_from(std::process::id() % 160).unwrap_or_default() * 64;
+    loop {
+        let first = own + NEXT.fetch_add(count, Ordering::SeqCst) % 2_000;
+        if (first..first + count).all(is_free) {
+            return first;
+        }
+    }
 }
 
 /// Reads a file to its end with a deadline; `None` when the read does not end.

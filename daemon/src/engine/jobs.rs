@@ -23,6 +23,7 @@ use zed_fs::Outcome;
 use zed_fs::Ticket;
 use zed_plan::Plan;
 use zed_plan::Purpose;
+use zed_plan::Step;
 use zed_spec::DeployName;
 
 /// What a worker does.
@@ -62,7 +63,13 @@ impl Engine {
         let name = deploy.clone();
         let on_progress: OnProgress = {
             let (shared, name) = (shared.clone(), name.clone());
-            Arc::new(move |step| shared.set_step(&name, step))
+            Arc::new(move |step, place| {
+                shared.set_step(&name, place);
+                // Here an upgrade stays for a while: an operator has to see what runs.
+                if matches!(step, Step::Soak { .. }) {
+                    shared.wake();
+                }
+            })
         };
         let told = tickets.clone();
         let worker = move || {

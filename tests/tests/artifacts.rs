@@ -113,6 +113,7 @@ fn a_release_that_cannot_be_had_or_is_not_healthy_leaves_the_one_before() {
     for (name, more, expected) in [
         ("wrong digest", wrong, "sha256"),
         ("missing", app("/nowhere/shop.tar.gz", port), "/nowhere/shop.tar.gz"),
+        ("of no use", app("/dev/null", port), "`/dev/null` cannot be used: it is no regular file"),
         ("hostile", app(hostile.trim(), port), "trap/zed-test"),
         ("broken", app(broken.trim(), port), "is damaged or cut short"),
         ("not healthy", ill, "404"),

@@ -115,10 +115,13 @@ impl<'a> Deploy<'a> {
             let (_, path) = kind_and_path(artifact);
             match self.input.observed.artifacts.get(path).map(|digest| bare(digest)) {
                 None => {
-                    let text = format!(
-                        "its artifact {path} is not there or cannot be read: put it there, then \
-                                        save the spec again"
-                    );
+                    let text = match self.input.observed.unusable.get(path) {
+                        // Names the file, what is wrong with it and what to do.
+                        Some(why) => why.clone(),
+                        None => format!(
+                            "its artifact {path} is not there: put it there, then save the spec again"
+                        ),
+                    };
                     node.say(Severity::Fatal, "artifact", text);
                 }
                 Some(seen) => {

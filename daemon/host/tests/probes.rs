@@ -232,6 +232,51 @@ fn attempts_go_on_until_enough_passes_in_a_row() {
     }
 }
 
+/// A health whose interval is so long that a deploy would be stuck in it.
+fn patient(probes: Vec<Probe>, attempts: u32) -> Health {
+    Health { interval: Duration::from_secs(1000), ..health(probes, attempts, 1) }
+}
+
+#[test]
+fn an_app_that_comes_up_soon_is_not_asked_only_after_a_whole_interval() {
+    let (good, bad) = (http("200 OK", ""), http("500 Oops", ""));
+    let place = idle();
+    let (address, asked) = serve(vec![bad.clone(), bad.clone(), bad, good]);
+    let report = probe(&place, "idle", patient(vec![get(format!("http://{address}/"), None, None)], 2));
+    // The looks in between cost no attempt, and the transcript accounts for them.
+    assert_eq!((report.healthy, report.attempts), (true, 2), "{report:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    assert_eq!(report.transcript.len(), 3, "{report:?}");
+    assert!(report.transcript[1].contains("asked 2 times more in between"), "{report:?}");
+}
+
+#[test]
+fn looks_within_the_first_interval_cost_no_attempt() {
+    let place = idle();
+    let (address, asked) = serve(vec![http("500 Oops", "")]);
+    let probes = vec![get(format!("http://{address}/"), None, None)];
+    let health = Health { interval: Duration::from_millis(100), ..health(probes, 2, 1) };
+    let report = probe(&place, "idle", health);
+    assert_eq!((report.healthy, report.attempts), (false, 2), "{report:?}");
+    let says = format!("not healthy after all 2 attempts: GET http://{address}/ failed 2 times; ");
+    assert!(report.summary.starts_with(&says), "{report:?}");
+    // Both attempts, and at least the look that comes 20 ms after the first.
+    assert!(asked.load(Ordering::SeqCst) > 2);
+    let (only, asked) = serve(vec![http("500 Oops", "")]);
+    let report = probe(&place, "idle", patient(vec![get(format!("http://{only}/"), None, None)], 1));
+    assert_eq!((report.healthy, asked.load(Ordering::SeqCst)), (false, 1), "{report:?}");
+}
+
+#[test]
+fn a_run_that_ends_within_the_first_interval_is_seen_at_once() {
+    let place = Place::new();
+    let mut start = place.script("short", "sleep 0.2; exit 3");
+    start.run.restart = Restart::Never;
+    place.host.start(&start).expect("start");
+    let report = probe(&place, "short", patient(vec![Probe::Tcp { address: closed_port().to_string() }], 30));
+    assert!(!report.healthy && report.summary.ends_with("it has failed: exit 3"), "{report:?}");
+}
+
 #[test]
 fn a_cancellation_ends_every_kind_of_probe() {
     let place = idle();

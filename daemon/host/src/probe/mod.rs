@@ -31,6 +31,8 @@ use zed_spec::Probe;
 
 /// Longest time between two looks at the cancellation.
 const SLICE: Duration = Duration::from_millis(20);
+/// From the first attempt that fails to the next look; each later pause is twice the one before.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// Lines of the app's log in the transcript when its run has ended.
 const LOG_LINES: usize = 20;
 /// Output of an Exec probe that is shown.
@@ -111,8 +113,13 @@ impl<'a> Probing<'a> {
         let (most, needed) = (health.attempts.max(1), health.successes.max(1));
         let mut passes = 0;
         let mut last = String::new();
+        let mut sooner = None;
         for attempt in 1..=most {
-            let seen = if health.probes.is_empty() { self.watch() } else { self.look_and_ask() };
+            let seen = match sooner.take() {
+                Some(seen) => seen,
+                None if health.probes.is_empty() => self.watch(),
+                None => self.look_and_ask(),
+            };
             let seen = match seen {
                 _ if self.cancelled() => return self.give_up(attempt),
                 Attempt::Over(how) => return self.over(attempt, &how),
@@ -137,11 +144,38 @@ impl<'a> Probing<'a> {
             if passes >= needed || (passes > 0 && health.probes.is_empty()) {
                 return (true, attempt, last);
             }
-            if attempt < most {
+            if attempt == 1 && attempt < most && passes == 0 && !health.probes.is_empty() {
+                sooner = self.look_sooner();
+            } else if attempt < most {
                 self.pause(health.interval);
             }
         }
         self.used_up(most, passes, &last)
+    }
+
+    /// The pause after the first attempt. Most programs are up long before it is over, so there are looks in it,
+    /// further and further apart. One that decides is the next attempt; the others cost none: a program that starts
+    /// slowly has no less time by them.
+    fn look_sooner(&mut self) -> Option<Attempt> {
+        let until = Instant::now() + self.request.health.interval;
+        let (mut wait, mut looks) = (FIRST_LOOK, 0);
+        let found = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            self.pause(wait.min(left));
+            if wait >= left || self.cancelled() {
+                break None;
+            }
+            match self.look_and_ask() {
+                Attempt::Seen(Err(_)) => looks += 1,
+                decided => break Some(decided),
+            }
+            wait *= 2;
+        };
+        if looks > 0 {
+            let times = if looks == 1 { "once".to_owned() } else { format!("{looks} times") };
+            self.transcript.push(format!("asked {times} more in between"));
+        }
+        found
     }
 
     /// One attempt with probes.

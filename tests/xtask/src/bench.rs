@@ -14,11 +14,12 @@ mod peers;
 mod read;
 mod rollback;
 mod supervise;
+mod upgrade;
 
 /// Command line of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these: read, converge, rollback, front, supervise.
+    /// Run only these: read, converge, rollback, front, supervise, upgrade.
     pub names: Vec<String>,
     /// Fewer repetitions and smaller sizes: shows that the bench works, not how fast zed is.
     #[arg(long)]
@@ -111,10 +112,11 @@ pub fn run(options: &Options) -> Result<u8, String> {
         ("rollback", rollback::run),
         ("front", front::run),
         ("supervise", supervise::run),
+        ("upgrade", upgrade::run),
     ];
     if let Some(unknown) = options.names.iter().find(|n| !BENCHES.iter().any(|(name, _)| name == n)) {
         return Err(format!(
-            "there is no bench `{unknown}`; there are read, converge, rollback, front and supervise"
+            "there is no bench `{unknown}`; there are read, converge, rollback, front, supervise and upgrade"
         ));
     }
     if !options.on_zfs {

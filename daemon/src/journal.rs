@@ -13,6 +13,8 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use zed_plan::PLAN_FORMAT;
 use zed_plan::Plan;
 
@@ -105,10 +107,43 @@ pub struct Progress {
     pub ending: Option<Ending>,
 }
 
-/// A run's journal, open for appending. Lines of parallel units interleave.
+/// A run's journal, open for appending. Lines of parallel units interleave, and share a wait for the disk.
 pub struct Journal {
     path: PathBuf,
     file: Mutex<fs::File>,
+    /// Lines written; counted under the lock of `file`.
+    written: AtomicU64,
+    /// Held while the disk is waited for, so that lines gather meanwhile.
+    synced: Mutex<Synced>,
+}
+
+/// Which lines are on disk.
+#[derive(Debug, Default)]
+struct Synced {
+    /// So many.
+    lines: u64,
+    /// Lines up to this one were not when a wait failed. The kernel tells that once and may then have dropped them,
+    /// so a later wait proves nothing for them.
+    doubtful: u64,
+}
+
+impl Synced {
+    /// Settles a wait for the first `until` lines.
+    fn settle(&mut self, until: u64, waited: io::Result<()>) -> io::Result<()> {
+        match waited {
+            Ok(()) => self.lines = self.lines.max(until),
+            Err(_) => self.doubtful = self.doubtful.max(until),
+        }
+        waited
+    }
+
+    /// Whether line `mine` needs no wait any more, or an error when no wait can help it.
+    fn of(&self, mine: u64) -> io::Result<bool> {
+        if mine <= self.doubtful {
+            return Err(io::Error::other("the disk refused lines of the journal that were written with this one"));
+        }
+        Ok(mine <= self.lines)
+    }
 }
 
 impl Journal {
@@ -117,7 +152,7 @@ impl Journal {
         let dir = state.journal_dir();
         let path = dir.join(format!("{}.jsonl", plan.run));
         let file = fs::OpenOptions::new().create_new(true).append(true).open(&path)?;
-        let journal = Self { path: path.clone(), file: Mutex::new(file) };
+        let journal = Self::on(path.clone(), file);
         let written = journal
             .append(&Record::Intent { plan: Box::new(plan.clone()) }, true)
             .and_then(|()| fs::File::open(dir)?.sync_all());
@@ -150,21 +185,44 @@ impl Journal {
         };
         let file = fs::OpenOptions::new().append(true).open(path)?;
         file.set_len(whole as u64)?;
-        Ok((Self { path: path.to_owned(), file: Mutex::new(file) }, plan, records))
+        Ok((Self::on(path.to_owned(), file), plan, records))
+    }
+
+    fn on(path: PathBuf, file: fs::File) -> Self {
+        Self { path, file: Mutex::new(file), written: AtomicU64::new(0), synced: Mutex::default() }
     }
 
     /// Appends a line; `durable` waits until it is on disk.
     pub fn append(&self, record: &Record, durable: bool) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
+        let mine = self.write(&line)?;
+        if durable { self.sync(mine) } else { Ok(()) }
+    }
+
+    /// Gives how many lines there are now.
+    fn write(&self, line: &[u8]) -> io::Result<u64> {
         let mut file = self.file.lock();
         let before = file.metadata()?.len();
-        if let Err(error) = file.write_all(&line) {
+        if let Err(error) = file.write_all(line) {
             // Half a line would make everything after it unreadable.
             file.set_len(before)?;
             return Err(error);
         }
-        if durable { file.sync_data() } else { Ok(()) }
+        Ok(self.written.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// Waits until the first `mine` lines are on disk. Whoever comes while another waits is often served by the
+    /// next wait of a third: fifty apps that change at once do not wait for the disk one after the other.
+    fn sync(&self, mine: u64) -> io::Result<()> {
+        let mut synced = self.synced.lock();
+        if synced.of(mine)? {
+            return Ok(());
+        }
+        // Read before the wait begins: what is written meanwhile need not be on disk after it.
+        let until = self.written.load(Ordering::SeqCst);
+        let file = self.file.lock().try_clone()?;
+        synced.settle(until, file.sync_data())
     }
 
     /// The run has ended: the file moves out of the way, for people to read; the oldest of those go.
@@ -258,6 +316,44 @@ mod tests {
         journal.append(&Record::Committing { unit: "a".into() }, true).unwrap();
         let (_, _, records) = Journal::reopen(&path).unwrap();
         assert!(progress(&records, "a").committing);
+    }
+
+    #[test]
+    fn lines_of_parallel_units_are_all_there_once_they_were_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let journal = Journal::create(&state, &plan("r1")).unwrap();
+        std::thread::scope(|scope| {
+            for unit in 0..8 {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for step in 0..20 {
+                        let record = Record::Begin { unit: format!("u{unit}"), from: step, to: step + 1 };
+                        journal.append(&record, step % 3 != 0).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(journal.written.load(Ordering::SeqCst), 161);
+        let (_, _, records) = Journal::reopen(&journal.path).unwrap();
+        assert_eq!(records.len(), 161);
+        for unit in 0..8 {
+            assert_eq!(progress(&records, &format!("u{unit}")).begun, 20);
+        }
+    }
+
+    #[test]
+    fn a_line_that_the_disk_refused_is_never_taken_for_durable() {
+        let mut synced = Synced::default();
+        synced.settle(3, Ok(())).unwrap();
+        assert!(synced.of(3).unwrap() && !synced.of(4).unwrap());
+        synced.settle(5, Err(io::Error::other("EIO"))).unwrap_err();
+        // Another unit's line was part of that wait: its own, which would succeed, proves nothing.
+        synced.of(5).unwrap_err();
+        assert!(!synced.of(6).unwrap());
+        synced.settle(6, Ok(())).unwrap();
+        synced.of(5).unwrap_err();
+        assert!(synced.of(6).unwrap());
     }
 
     #[test]

@@ -140,7 +140,9 @@ impl Synced {
     /// Whether line `mine` needs no wait any more, or an error when no wait can help it.
     fn of(&self, mine: u64) -> io::Result<bool> {
         if mine <= self.doubtful {
-            return Err(io::Error::other("the disk refused lines of the journal that were written with this one"));
+            return Err(io::Error::other(
+                "the disk refused lines of the journal that were written with this one",
+            ));
         }
         Ok(mine <= self.lines)
     }

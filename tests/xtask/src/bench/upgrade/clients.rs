@@ -135,7 +135,8 @@ impl Connection {
         }
         let length = length.ok_or("an answer without a length")?;
         let mut body = String::new();
-        let got = (&mut self.0).take(length).read_to_string(&mut body).map_err(|e| format!("receive: {e}"))?;
+        let got =
+            (&mut self.0).take(length).read_to_string(&mut body).map_err(|e| format!("receive: {e}"))?;
         if got as u64 != length || status.split(' ').nth(1) != Some("200") {
             return Err(format!("`{status}` with {got} of {length} bytes"));
         }

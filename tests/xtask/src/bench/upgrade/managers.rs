@@ -103,7 +103,8 @@ impl Drop for Services {
 
 /// A folder whose name is found again in what runs from it.
 pub(super) fn folder() -> Result<tempfile::TempDir, String> {
-    let dir = tempfile::Builder::new().prefix("zed-bench-").tempdir().map_err(|e| format!("no folder: {e}"))?;
+    let dir =
+        tempfile::Builder::new().prefix("zed-bench-").tempdir().map_err(|e| format!("no folder: {e}"))?;
     write(&dir.path().join("server.js"), SERVER)?;
     Ok(dir)
 }

@@ -173,6 +173,9 @@ pub struct InstanceView {
     pub pid: u32,
     /// Restarts since it was started on purpose.
     pub restarts: u32,
+    /// The file with its output. Not in `status.json`: the tree has a file of its own for it.
+    #[serde(skip)]
+    pub log: PathBuf,
 }
 
 /// One release of an app that can be reached by a rollback, or the running one.

@@ -4,6 +4,7 @@
 
 use crate::observe::Look;
 use zed_ctl::InstanceView;
+use zed_host::Host;
 use zed_host::ProcessInfo;
 use zed_plan::Instance;
 use zed_plan::ProcessStatus;
@@ -13,6 +14,7 @@ use zed_plan::props::RunState;
 
 /// What an app runs as.
 pub(super) struct Crew<'a> {
+    host: &'a dyn Host,
     look: &'a Look,
     stamp: &'a AppStamp,
     release: Option<&'a Release>,
@@ -21,10 +23,15 @@ pub(super) struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    pub(super) fn of(look: &'a Look, stamp: &'a AppStamp, release: Option<&'a Release>) -> Self {
+    pub(super) fn of(
+        host: &'a dyn Host,
+        look: &'a Look,
+        stamp: &'a AppStamp,
+        release: Option<&'a Release>,
+    ) -> Self {
         let numbers =
             release.map_or_else(|| vec![1], |release| zed_plan::numbers(&release.definition, Some(stamp)));
-        Self { look, stamp, release, numbers }
+        Self { host, look, stamp, release, numbers }
     }
 
     /// The process that the app's log and process id are of.
@@ -83,6 +90,7 @@ impl<'a> Crew<'a> {
             name: instance.to_string(),
             state: "gone".to_owned(),
             port: port.unwrap_or(0),
+            log: self.host.log_path(instance),
             ..InstanceView::default()
         };
         if let Some(process) = self.look.processes.get(instance) {

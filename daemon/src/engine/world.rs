@@ -300,7 +300,7 @@ pub struct Ground<'a> {
 /// An app as its stamp and its process say; the deploy has no part in it.
 pub fn stamped_view(ground: &Ground<'_>, look: &Look, dataset: &DatasetPath, stamp: &AppStamp) -> AppView {
     let release = ground.releases.get(&stamp.spec);
-    let crew = Crew::of(look, stamp, release);
+    let crew = Crew::of(ground.host, look, stamp, release);
     let process = crew.spokesman();
     let mountpoint = look.observed.datasets.get(dataset).and_then(|dataset| dataset.mountpoint.clone());
     let (state, alive) = crew.state();

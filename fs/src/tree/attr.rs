@@ -121,7 +121,7 @@ impl Changes {
             self.apps.keep(|key| world.apps.contains_key(key));
         }
         match node {
-            Node::App(app) | Node::AppFile(app, _) => {
+            Node::App(app) | Node::AppFile(app, _) | Node::InstanceLog(app, _) => {
                 world.apps.get(&**app).map_or(now, |view| self.apps.since(app, view, now))
             }
             // The lists of a host change with what is in them.
@@ -161,6 +161,7 @@ fn mode_of(node: &Node) -> u32 {
             | AppFile::CrashJson
             | AppFile::Env,
         )
+        | Node::InstanceLog(..)
         | Node::RootFile(RootFile::Log)
         | Node::HostFile(_, HostFile::Import)
         | Node::View(_, _, ViewFile::PlanJson) => 0o640,
@@ -278,6 +279,11 @@ fn fixed_name(node: &Node) -> bool {
         | Node::MetaFile(_)
         | Node::RootFile(_) => true,
         Node::Dataset(path) => path.is_empty(),
-        Node::App(_) | Node::AppFile(..) | Node::Property(..) | Node::View(..) | Node::Spec(..) => false,
+        Node::App(_)
+        | Node::AppFile(..)
+        | Node::InstanceLog(..)
+        | Node::Property(..)
+        | Node::View(..)
+        | Node::Spec(..) => false,
     }
 }

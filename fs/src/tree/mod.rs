@@ -47,6 +47,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
+use zed_ctl::AppView;
+use zed_ctl::InstanceView;
 use zed_ctl::World;
 
 /// The most texts that are kept of one version of the world.
@@ -193,7 +195,11 @@ impl Tree {
             }
             Node::App(app) if self.control.world().apps.contains_key(&**app) => {
                 let found = AppFile::from_name(name).map(|file| Node::AppFile(Arc::clone(app), file));
-                found.filter(|node| self.is_there(node))
+                let other = || {
+                    let node = Node::InstanceLog(Arc::clone(app), name.strip_suffix(".log")?.into());
+                    self.stream_path(&node).map(|_| node)
+                };
+                found.filter(|node| self.is_there(node)).or_else(other)
             }
             Node::Hosts => (self.control.world().host.name == name).then(|| Node::Host(name.into())),
             Node::Host(host) if self.control.world().host.name == **host => {
@@ -236,7 +242,12 @@ impl Tree {
             Node::App(app) if world.apps.contains_key(&**app) => {
                 let all =
                     entries_of(AppFile::ALL, |file| (file.name(), Node::AppFile(Arc::clone(app), *file)));
-                all.into_iter().filter(|entry| self.is_there(&entry.node)).collect()
+                let logs =
+                    world.apps.get(&**app).into_iter().flat_map(|view| other_logs(view)).map(|instance| {
+                        let node = Node::InstanceLog(Arc::clone(app), instance.name.as_str().into());
+                        Entry { name: format!("{}.log", instance.name), node }
+                    });
+                all.into_iter().filter(|entry| self.is_there(&entry.node)).chain(logs).collect()
             }
             Node::Hosts if world.host.name.is_empty() => Vec::new(),
             Node::Hosts => {
@@ -356,6 +367,11 @@ impl Tree {
             Node::AppFile(app, AppFile::Log) => {
                 self.control.world().apps.get(&**app).map(|app| app.log.clone())
             }
+            Node::InstanceLog(app, name) => {
+                let world = self.control.world();
+                let found = other_logs(world.apps.get(&**app)?).find(|instance| instance.name == **name);
+                found.map(|instance| instance.log.clone())
+            }
             _ => None,
         }
     }
@@ -389,6 +405,11 @@ impl Tree {
     fn note_success(&self) {
         self.errors.clear(&Node::RootFile(RootFile::Error));
     }
+}
+
+/// Processes of an app whose output is not what `log` shows.
+fn other_logs(app: &AppView) -> impl Iterator<Item = &InstanceView> {
+    app.instances.iter().filter(|instance| instance.log != app.log)
 }
 
 fn keep_clean(tree: &Weak<Tree>, wake: &mpsc::Receiver<()>) {

@@ -216,6 +216,8 @@ pub enum Node {
     RootFile(RootFile),
     /// A file of an app.
     AppFile(Arc<str>, AppFile),
+    /// `apps/APP/INSTANCE.log`: the output of a process of the app that `log` does not show: a stream.
+    InstanceLog(Arc<str>, Arc<str>),
     /// A file of a host.
     HostFile(Arc<str>, HostFile),
     /// A property of a dataset.
@@ -259,6 +261,7 @@ impl fmt::Display for Node {
             Node::Meta => f.write_str(".meta"),
             Node::RootFile(file) => f.write_str(file.name()),
             Node::AppFile(app, file) => write!(f, "apps/{app}/{}", file.name()),
+            Node::InstanceLog(app, instance) => write!(f, "apps/{app}/{instance}.log"),
             Node::HostFile(host, file) => write!(f, "hosts/{host}/{}", file.name()),
             // Two slashes keep a property apart from a child dataset of the same name.
             Node::Property(path, name) => write!(f, "datasets/{path}//{name}"),

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use zed_ctl::DatasetView;
+use zed_ctl::InstanceView;
 
 /// T1. `find` and `grep -r` over the whole tree end, and reading changes nothing.
 #[test]
@@ -223,6 +224,29 @@ fn a_spec_has_its_views() {
     assert_eq!(creates, "create requests=1 errors=0");
     assert!(rig.read(".meta/latency").contains("read count="));
     assert_eq!(rig.read(".meta/version"), rig.read("version"));
+}
+
+/// T19. An app of several processes has a stream for each: `log` is that of the first, `INSTANCE.log` are the others.
+#[test]
+fn every_process_has_its_output() {
+    let Some(rig) = Rig::new() else { return };
+    let log = rig.fake.world_now().apps["hello"].log.clone();
+    let other = log.with_file_name("second");
+    fs::write(&log, "of the first\n").unwrap();
+    fs::write(&other, "of the second\n").unwrap();
+    let instance = |name: &str, log: &std::path::Path| InstanceView {
+        name: name.to_owned(),
+        log: log.to_owned(),
+        ..InstanceView::default()
+    };
+    rig.fake.change_app("hello", |app| {
+        app.instances = vec![instance("hello", &log), instance("hello.2", &other)];
+    });
+    assert_eq!(rig.ok("ls apps/hello | grep '[.]log$'"), "hello.2.log\n");
+    assert_eq!(rig.ok("grep -h of apps/hello/log apps/hello/hello.2.log"), "of the first\nof the second\n");
+    assert_eq!(rig.ok("stat -c '%s %a' apps/hello/hello.2.log"), "14 640\n");
+    rig.fake.change_app("hello", |app| app.instances.clear());
+    assert_eq!(rig.ok("ls apps/hello | grep -c '[.]log$'; true"), "0\n");
 }
 
 /// T18. An app's health is live: what a probe saw changes it, and its size, without a change of the world.

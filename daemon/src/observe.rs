@@ -14,6 +14,7 @@ use zed_host::guest::GuestError;
 use zed_plan::Instance;
 use zed_plan::Observed;
 use zed_plan::ObservedDataset;
+use zed_plan::ObservedFolders;
 use zed_plan::ObservedSnapshot;
 use zed_spec::App;
 use zed_spec::HostName;
@@ -92,6 +93,7 @@ pub fn observe<'a>(
         files,
         artifacts,
         unusable,
+        folders: folders(&datasets),
         guests: guests.unwrap_or_default(),
         runtimes: fixed.runtimes.clone(),
     };
@@ -110,6 +112,28 @@ fn artifacts(digests: &Digests, apps: &[&App]) -> (BTreeMap<String, String>, BTr
         }
     }
     (usable, unusable)
+}
+
+/// Release folders, and the link to the current one, of mounted datasets that an artifact is stamped on.
+fn folders(datasets: &[Arc<Dataset>]) -> BTreeMap<zed_spec::DatasetPath, ObservedFolders> {
+    let unpacked = |dataset: &&Arc<Dataset>| {
+        dataset.mounted
+            && dataset.user.keys().any(|key| key.starts_with("com.zed:") && key.ends_with("artifact"))
+    };
+    let mut found = BTreeMap::new();
+    for dataset in datasets.iter().filter(unpacked) {
+        let Some(mountpoint) = &dataset.mountpoint else { continue };
+        let current = std::fs::read_link(mountpoint.join(zed_artifact::CURRENT)).ok();
+        let entries =
+            std::fs::read_dir(mountpoint.join(zed_artifact::RELEASES)).into_iter().flatten().flatten();
+        let releases = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| Some(format!("{}/{}", zed_artifact::RELEASES, entry.file_name().to_str()?)))
+            .collect();
+        let current = current.and_then(|link| link.to_str().map(ToOwned::to_owned));
+        found.insert(dataset.path.clone(), ObservedFolders { current, releases });
+    }
+    found
 }
 
 fn observed_dataset(dataset: &Dataset) -> ObservedDataset {

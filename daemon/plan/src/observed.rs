@@ -38,6 +38,9 @@ pub struct Observed {
     /// Why an artifact that is there cannot be used, by its path.
     #[serde(default)]
     pub unusable: BTreeMap<String, String>,
+    /// What is there of releases, in datasets that have an artifact's.
+    #[serde(default)]
+    pub folders: BTreeMap<DatasetPath, ObservedFolders>,
     /// Jails and zones: those that zed made, and others that are there.
     #[serde(default)]
     pub guests: BTreeMap<GuestId, ObservedGuest>,
@@ -89,6 +92,15 @@ pub struct ObservedDataset {
     pub user: BTreeMap<String, String>,
     /// The snapshot it is a clone of, as dataset and name.
     pub origin: Option<(DatasetPath, String)>,
+}
+
+/// The release folders of a dataset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObservedFolders {
+    /// Where the link `current` points to; nothing when there is no such link.
+    pub current: Option<String>,
+    /// The folders, as they are named in releases: `releases/1.0.0`.
+    pub releases: BTreeSet<String>,
 }
 
 /// A stamped snapshot.

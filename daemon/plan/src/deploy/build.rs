@@ -196,6 +196,7 @@ impl<'a> Deploy<'a> {
         } else if let Some(changes) = changes {
             self.dataset_steps(changes, &mut draft.steps);
         }
+        self.relink(unit, &mut draft);
         draft.commit_at = draft.steps.len();
         self.stamp(unit, released, &mut draft);
         self.retire(unit, &mut draft);

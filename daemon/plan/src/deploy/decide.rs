@@ -66,6 +66,7 @@ impl<'a> Deploy<'a> {
         self.spread();
         self.count();
         self.place_folders();
+        self.check_links();
         self.check_artifacts();
         for node in &mut self.nodes {
             self.notes.append(&mut node.notes.borrow_mut());
@@ -194,6 +195,13 @@ impl<'a> Deploy<'a> {
             return Decision::new(Action::Deploy, format!("moves to {}", app.dataset), effective);
         }
         if stamp.spec == effective.spec_hash {
+            if let Some(text) = self.lost_folder(stamp, app) {
+                if self.input.heal {
+                    return Decision::new(Action::Deploy, text, effective);
+                }
+                node.say(Severity::Warning, DRIFT, format!("{text}: {}", self.repairs()));
+                return Decision::leave(Some(effective));
+            }
             let why = if stamp.held.is_some() || stamp.rolled_back_to.is_some() {
                 Some("the spec was saved after the rollback")
             } else {

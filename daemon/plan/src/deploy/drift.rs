@@ -7,6 +7,7 @@ use super::Action;
 use super::Deploy;
 use super::Effective;
 use super::Node;
+use super::build::Draft;
 use super::datasets_of;
 use super::select::note;
 use crate::naming::is_own;
@@ -14,6 +15,7 @@ use crate::observed::Observed;
 use crate::plan::Note;
 use crate::plan::PropEdit;
 use crate::plan::Severity;
+use crate::plan::Step;
 use crate::props::AppStamp;
 use crate::props::PREFIX;
 use crate::props::name;
@@ -122,8 +124,57 @@ impl<'a> Deploy<'a> {
         note(Severity::Warning, DRIFT, format!("dataset {}", edit.path), text)
     }
 
+    /// What is said when the release folder of an app that did not change is not there any more.
+    pub(super) fn lost_folder(&self, stamp: &AppStamp, app: &App) -> Option<String> {
+        let folder = self.input.releases.get(&stamp.spec)?.folder.as_ref()?;
+        let there = self.input.observed.folders.get(&app.dataset)?;
+        let text = || format!("its release folder {folder} in {} is gone", app.dataset);
+        (!there.releases.contains(folder)).then(text)
+    }
+
+    /// A link `current` that somebody else changed is said, or put right with the unit.
+    pub(super) fn check_links(&mut self) {
+        for node in &mut self.nodes {
+            let Some(effective) = node.effective.as_ref().filter(|e| e.app.artifact.is_some()) else {
+                continue;
+            };
+            let stays =
+                matches!(node.action, Action::Leave | Action::Start | Action::Record | Action::Bounce);
+            let found = self.input.observed.folders.get(&effective.app.dataset).filter(|_| stays);
+            let (Some(found), Some(folder)) = (found, &effective.folder) else { continue };
+            if found.current.as_ref() == Some(folder) || !found.releases.contains(folder) {
+                continue;
+            }
+            node.relink = self.input.heal;
+            if !self.input.heal {
+                let is = found
+                    .current
+                    .as_ref()
+                    .map_or_else(|| "is not there".to_owned(), |current| format!("points to `{current}`"));
+                let text = format!(
+                    "its link `current` in {} {is}, zed made it point to `{folder}`: `echo heal {} > ctl`, saving the spec \
+                     again or `drift: Heal` repairs it",
+                    effective.app.dataset, self.spec.name
+                );
+                node.say(Severity::Warning, DRIFT, text);
+            }
+        }
+    }
+
+    /// Puts links right.
+    pub(super) fn relink(&self, unit: &[usize], draft: &mut Draft) {
+        for node in unit.iter().map(|index| &self.nodes[*index]).filter(|node| node.relink) {
+            let Some(effective) = &node.effective else { continue };
+            let dataset = &effective.app.dataset;
+            let before = self.input.observed.folders.get(dataset).and_then(|found| found.current.clone());
+            let link = |folder| Step::SwitchRelease { dataset: dataset.clone(), folder };
+            let why = "somebody else changed `current`";
+            draft.push(link(effective.folder.clone()), vec![link(before)], why);
+        }
+    }
+
     /// What repairs drift of data and marks.
-    fn repairs(&self) -> String {
+    pub(super) fn repairs(&self) -> String {
         format!("`echo heal {} > ctl`, saving the spec again or `drift: Heal` repairs it", self.spec.name)
     }
 

@@ -146,6 +146,7 @@ impl<'a> Deploy<'a> {
         let there = node.located.is_some_and(|found| {
             let release = self.input.releases.get(&found.stamp.spec);
             *found.dataset == effective.app.dataset
+                && self.lost_folder(&found.stamp, effective.app).is_none()
                 && effective.digest.is_some()
                 && found.stamp.artifact == effective.digest
                 && release.is_some_and(|release| release.folder == effective.folder)

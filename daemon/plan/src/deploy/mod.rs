@@ -104,6 +104,8 @@ struct Node<'a> {
     numbers: Vec<u32>,
     /// Those of them that are not as they should be.
     wrong: BTreeSet<u32>,
+    /// Its link `current` has to be put right.
+    relink: bool,
     /// Its front has to be told where to forward to.
     reroute: bool,
     /// Written while decisions are made.
@@ -196,6 +198,7 @@ impl<'a> Node<'a> {
             way: Way::Replace,
             numbers: Vec::new(),
             wrong: BTreeSet::new(),
+            relink: false,
             reroute: false,
             notes: RefCell::default(),
         }

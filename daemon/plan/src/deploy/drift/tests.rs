@@ -224,3 +224,47 @@ fn a_spec_that_is_saved_applies_at_once() {
     assert_eq!(lines(&plan), ["SetProps apps/a"]);
     assert!(plan.notes.is_empty(), "{}", said(&plan));
 }
+
+#[test]
+fn a_release_folder_or_link_that_somebody_changed_is_said_and_put_right() {
+    const SPEC: &str = r#"Deploy(
+        datasets: {"apps/a": ()},
+        apps: {"a": (dataset: "apps/a", version: "1", artifact: Tar("/srv/1"), command: ["bin/a"])},
+    )"#;
+    let folders = |current: Option<&str>, releases: &[&str]| crate::ObservedFolders {
+        current: current.map(str::to_owned),
+        releases: releases.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    for (found, expected, healing) in [
+        (folders(Some("releases/1"), &["releases/1"]), "", ""),
+        (
+            folders(Some("releases/0"), &["releases/0", "releases/1"]),
+            "app a: drift: its link `current` in apps/a points to `releases/0`, zed made it point to `releases/1`",
+            "SwitchRelease apps/a releases/1",
+        ),
+        (
+            folders(None, &["releases/1"]),
+            "its link `current` in apps/a is not there",
+            "SwitchRelease apps/a releases/1",
+        ),
+        (
+            folders(Some("releases/1"), &[]),
+            "app a: drift: its release folder releases/1 in apps/a is gone",
+            "Unpack apps/a releases/1",
+        ),
+    ] {
+        let mut world = TestWorld::new();
+        world.observed.artifacts.insert("/srv/1".into(), "1".repeat(64));
+        world.converge("d", SPEC);
+        world.observed.folders.insert(path("apps/a"), found);
+        let plan = world.plan("d", SPEC);
+        assert!(plan.is_empty(), "{:?}", lines(&plan));
+        assert!(said(&plan).contains(expected), "{}", said(&plan));
+        assert_eq!(said(&plan).is_empty(), expected.is_empty(), "{}", said(&plan));
+        world.heal = true;
+        let plan = world.plan("d", SPEC);
+        assert_eq!(lines(&plan).is_empty(), healing.is_empty(), "{:?}", lines(&plan));
+        assert!(healing.is_empty() || lines(&plan).iter().any(|line| line == healing), "{:?}", lines(&plan));
+        world.run(&plan);
+    }
+}

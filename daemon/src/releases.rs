@@ -59,7 +59,7 @@ pub(crate) fn container(
     directory: &Path,
     data: &Path,
 ) -> Result<Option<ContainerRequest>, StepError> {
-    let Runtime::Container(network) = run.runtime else { return Ok(None) };
+    let Runtime::Container { network } = run.runtime else { return Ok(None) };
     let image = zed_artifact::read_image(directory)
         .map_err(|source| StepError::Image { app: run.app.to_string(), source })?;
     // A runtime takes no root that a link leads to; the embedded store's datasets are links.

@@ -293,7 +293,7 @@ impl Steps {
         let Surroundings { directory, data, environment } = self.surroundings(run)?;
         let mut run = run.clone();
         // A container's image says how it starts; everything else is started on the host from its folder.
-        if run.command.is_empty() && !matches!(run.runtime, Runtime::Container(_)) {
+        if run.command.is_empty() && !matches!(run.runtime, Runtime::Container { .. }) {
             run.command = zed_artifact::startup(&directory)
                 .map_err(|source| StepError::Startup { app: run.app.to_string(), source })?;
         }
@@ -429,7 +429,7 @@ impl Steps {
             })?;
             environment.insert(variable.clone(), value);
         }
-        if !matches!(run.runtime, Runtime::Container(_)) {
+        if !matches!(run.runtime, Runtime::Container { .. }) {
             // A container has the search path of its image.
             let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
             environment.entry("PATH".to_owned()).or_insert(path);

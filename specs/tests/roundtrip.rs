@@ -225,7 +225,9 @@ impl Maker<'_> {
             runtime: match self.below(4) {
                 1 if !spec.jails.is_empty() => Runtime::Jail(spec.jails.keys().next().unwrap().clone()),
                 2 if !spec.zones.is_empty() => Runtime::Zone(spec.zones.keys().next().unwrap().clone()),
-                3 => Runtime::Container(if self.yes() { Network::Host } else { Network::Private }),
+                3 => {
+                    Runtime::Container { network: if self.yes() { Network::Host } else { Network::Private } }
+                }
                 _ => Runtime::Process,
             },
             node_name: self.maybe(|m| m.pick(&["shop@10.17.89.10", "shop"])),

@@ -34,7 +34,7 @@ impl GuestId {
         match runtime {
             Runtime::Jail(name) => Some(Self::Jail(name.clone())),
             Runtime::Zone(name) => Some(Self::Zone(name.clone())),
-            Runtime::Process | Runtime::Container(_) => None,
+            Runtime::Process | Runtime::Container { .. } => None,
         }
     }
 

@@ -141,7 +141,10 @@ pub enum Runtime {
     /// Inside this zone.
     Zone(ZoneName),
     /// In a container of its own, through the host's OCI runtime.
-    Container(Network),
+    Container {
+        /// What it reaches, and what reaches it.
+        network: Network,
+    },
 }
 
 /// The network of a container.

@@ -229,7 +229,7 @@ fn runtime(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Runtime> {
                 v.unit(cx, if v.name == "Private" { Network::Private } else { Network::Host })
             });
             f.finish(cx);
-            network.map(Runtime::Container)
+            network.map(|network| Runtime::Container { network })
         }
         "Jail" => {
             let node = v.one(cx, "\"shop\"")?;

@@ -63,10 +63,10 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(good_app("restart: Always").restart, Restart::Always(backoff.clone()));
     assert_eq!(good_app("restart: OnFailure()").restart, Restart::OnFailure(backoff));
     assert_eq!(good_app("restart: Never").restart, Restart::Never);
-    assert_eq!(good_app("runtime: Container").runtime, Runtime::Container(Network::Host));
+    assert_eq!(good_app("runtime: Container").runtime, Runtime::Container { network: Network::Host });
     assert_eq!(
         good_app("runtime: Container(network: Private)").runtime,
-        Runtime::Container(Network::Private)
+        Runtime::Container { network: Network::Private }
     );
     assert_eq!(app.stop_grace, Duration::from_secs(10));
     assert_eq!((app.strategy, app.instances, app.when, app.on), (Strategy::Replace, 1, None, Placement::All));

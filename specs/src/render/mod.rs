@@ -189,8 +189,8 @@ fn app(app: &App) -> Doc {
     let fields = limits(fields, app_limits)
         .unless(*runtime == Runtime::Process, "runtime", || match runtime {
             Runtime::Process => Doc::plain("Process"),
-            Runtime::Container(Network::Host) => Doc::plain("Container"),
-            Runtime::Container(Network::Private) => {
+            Runtime::Container { network: Network::Host } => Doc::plain("Container"),
+            Runtime::Container { network: Network::Private } => {
                 Struct::named("Container").field("network", Doc::plain("Private")).done()
             }
             Runtime::Jail(jail) => Doc::tuple("Jail", vec![name(jail)]),

@@ -240,7 +240,7 @@ impl Deploy<'_> {
 
     /// Each limit is a capability of its own: a host without cgroups can still limit open files.
     fn check_limits(&mut self, object: &str, app: &App) {
-        if !matches!(app.runtime, Runtime::Process | Runtime::Container(_)) {
+        if !matches!(app.runtime, Runtime::Process | Runtime::Container { .. }) {
             if app.limits != Limits::default() {
                 self.need(object.to_owned(), "limits", "it has limits");
             }
@@ -264,7 +264,7 @@ impl Deploy<'_> {
             Runtime::Process => ("process", "it runs as a process"),
             Runtime::Jail(_) => ("jail", "it runs in a jail"),
             Runtime::Zone(_) => ("zone", "it runs in a zone"),
-            Runtime::Container(_) => ("container", "it runs in a container"),
+            Runtime::Container { .. } => ("container", "it runs in a container"),
         };
         if app.runtime != Runtime::Process || crate::release::has_process(app) {
             self.need(object(), capability, what);

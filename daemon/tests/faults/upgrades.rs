@@ -35,9 +35,17 @@ const WAYS: [Way; 4] = [
 ];
 
 /// The ways that are tried on a store. What differs between stores is what a rollback puts back: one way shows it
-/// where every step costs a disk, all of them where nothing does.
-fn ways(store: &str) -> &'static [Way] {
-    if store == "sim" { &WAYS } else { &WAYS[..1] }
+/// where every step costs a disk, all of them where nothing does. On ZFS in the guest a point costs seconds, so there
+/// only the kill is tried at all of them.
+fn ways(store: &str, at_all_points_on_zfs: bool) -> &'static [Way] {
+    match store {
+        "sim" => &WAYS,
+        "zfs" if !at_all_points_on_zfs => {
+            println!("not run on ZFS: simulated and embedded stores show it");
+            &[]
+        }
+        _ => &WAYS[..1],
+    }
 }
 
 impl Way {
@@ -90,7 +98,7 @@ impl Way {
 #[test]
 fn an_upgrade_killed_anywhere_ends_in_the_new_version() {
     for (name, ground) in grounds() {
-        for way in ways(name) {
+        for way in ways(name, true) {
             let points = at_every_point(Fault::Kill, &ground, &|case, faults| {
                 way.deploy(case, "1");
                 let daemon = case.daemon(faults);
@@ -111,7 +119,7 @@ fn an_upgrade_killed_anywhere_ends_in_the_new_version() {
 #[test]
 fn an_upgrade_that_fails_anywhere_leaves_one_of_the_two_and_says_so() {
     for (name, ground) in grounds() {
-        for way in ways(name) {
+        for way in ways(name, false) {
             at_every_point(Fault::Fail, &ground, &|case, faults| {
                 way.deploy(case, "1");
                 let daemon = case.daemon(faults);
@@ -131,7 +139,7 @@ fn an_upgrade_that_fails_anywhere_leaves_one_of_the_two_and_says_so() {
 #[test]
 fn an_upgrade_whose_probe_fails_killed_anywhere_ends_in_the_old_version() {
     for (name, ground) in grounds() {
-        for way in ways(name) {
+        for way in ways(name, false) {
             at_every_point(Fault::Kill, &ground, &|case, faults| {
                 way.deploy(case, "1");
                 case.host.set_probe(&app(), "2", SimProbe::Unhealthy("no".into()));
@@ -152,7 +160,7 @@ fn an_upgrade_whose_probe_fails_killed_anywhere_ends_in_the_old_version() {
 #[test]
 fn a_rollback_of_such_an_app_killed_anywhere_ends_in_one_of_the_two() {
     for (name, ground) in grounds() {
-        for way in ways(name) {
+        for way in ways(name, false) {
             at_every_point(Fault::Kill, &ground, &|case, faults| {
                 way.deploy(case, "1");
                 way.deploy(case, "2");

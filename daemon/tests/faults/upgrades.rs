@@ -41,7 +41,7 @@ fn ways(store: &str, at_all_points_on_zfs: bool) -> &'static [Way] {
     match store {
         "sim" => &WAYS,
         "zfs" if !at_all_points_on_zfs => {
-            println!("not run on ZFS: simulated and embedded stores show it");
+            eprintln!("not run on ZFS: simulated and embedded stores show it");
             &[]
         }
         _ => &WAYS[..1],

@@ -164,7 +164,7 @@ pub(crate) struct Copy<'a> {
     pub(crate) place: &'a mut Place,
     pub(crate) owner: Option<Owner>,
     /// Makes an error of what went wrong with an entry.
-    pub(crate) failed: &'a dyn Fn(&[u8], PlaceError) -> UnpackError,
+    pub(crate) failed: Failed<'a>,
 }
 
 /// The digest of a folder; with `copy`, of exactly what was copied.
@@ -211,7 +211,8 @@ pub(crate) fn digest(
                     Some(Copy { place, failed, .. }) => {
                         let mut done = None;
                         let placed = place.file(node.path, attributes, |file| {
-                            done = Some(read_file(budget, &node, Some(file)).map_err(Either::Read)?);
+                            done =
+                                Some(read_file(budget, &node, Some((file, *failed))).map_err(Either::Read)?);
                             Ok(())
                         });
                         match (placed, done) {
@@ -232,6 +233,9 @@ pub(crate) fn digest(
     Ok(hex(hash))
 }
 
+/// Says where an entry could not be placed.
+type Failed<'a> = &'a dyn Fn(&[u8], PlaceError) -> UnpackError;
+
 /// An error while a file is placed: of reading it, or of placing it.
 enum Either {
     Read(UnpackError),
@@ -248,7 +252,7 @@ impl From<PlaceError> for Either {
 fn read_file(
     budget: &Budget<'_>,
     node: &Node<'_>,
-    mut to: Option<&mut File>,
+    mut to: Option<(&mut File, Failed<'_>)>,
 ) -> Result<(u64, Vec<u8>), UnpackError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(node.at, node.name, flags, Mode::empty());
@@ -266,9 +270,8 @@ fn read_file(
         budget.bytes(n as u64)?;
         hash.update(&buffer[..n]);
         size += n as u64;
-        if let Some(to) = &mut to {
-            let name = shown(node.path);
-            to.write_all(&buffer[..n]).map_err(|e| UnpackError::write("write", Path::new(""), &name, e))?;
+        if let Some((to, failed)) = &mut to {
+            to.write_all(&buffer[..n]).map_err(|e| failed(node.path, PlaceError::Io(e)))?;
         }
     }
 }

@@ -306,8 +306,9 @@ impl Executor {
             });
             let Some(spec) = spec else { continue };
             for command in &release.definition.hooks.on_failure {
-                let hook =
-                    Step::Hook { kind: "on_failure".into(), command: command.clone(), run: spec.clone() };
+                let timeout = release.definition.hooks.timeout;
+                let (kind, command) = ("on_failure".into(), command.clone());
+                let hook = Step::Hook { kind, command, run: spec.clone(), timeout };
                 (run.on_progress)(&hook, &title(&hook));
                 if let Err(error) = self.steps.run(&hook, run.signals) {
                     tracing::warn!(app = %release.app, error = %crate::chain(&error), "an on_failure hook failed");

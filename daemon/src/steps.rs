@@ -37,8 +37,6 @@ use zed_store::StoreError;
 use zed_store::StoreErrorKind;
 use zed_store::TakeSnapshot;
 
-/// A hook that runs longer is killed.
-const HOOK_DEADLINE: Duration = Duration::from_secs(300);
 /// Between two rounds of probes while a new version is watched.
 const SOAK_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest wait for open connections before a look at whether the deploy goes on.
@@ -213,7 +211,7 @@ impl Steps {
             Step::StartApp { run } => self.start(run),
             Step::RecordRelease { release } => Ok(self.state.write_release(release)?),
             Step::Probe { health, run } => self.probe(health, run, signals),
-            Step::Hook { kind, command, run } => self.hook(kind, command, run),
+            Step::Hook { kind, command, run, timeout } => self.hook(kind, command, run, *timeout),
             Step::Soak { runs, lasts } => self.soak(runs, *lasts, signals),
             Step::Unpack { .. }
             | Step::DiscardRelease { .. }
@@ -379,20 +377,27 @@ impl Steps {
         }
     }
 
-    fn hook(&self, kind: &str, command: &[String], run: &RunSpec) -> Result<(), StepError> {
+    fn hook(
+        &self,
+        kind: &str,
+        command: &[String],
+        run: &RunSpec,
+        deadline: Duration,
+    ) -> Result<(), StepError> {
         let Surroundings { directory, data, environment } = self.surroundings(run)?;
         let container = crate::releases::container(&*self.store, run, &directory, &data)?;
         let inside =
             crate::guests::enter(&*self.host, run, &format!("{} {kind}", run.app), command, environment)?;
         let crate::guests::Entered { command: entered, environment, user, group } = inside;
         let report = self.host.run_hook(&HookRequest {
-            app: run.app.clone(),
+            instance: run.instance(),
+            name: kind.to_owned(),
             command: entered,
             directory,
             environment,
             user,
             group,
-            deadline: HOOK_DEADLINE,
+            deadline,
             container,
         })?;
         if report.ok {

@@ -3,6 +3,7 @@
 use crate::ast::App;
 use crate::ast::Backoff;
 use crate::ast::Health;
+use crate::ast::Hooks;
 use crate::ast::JailFile;
 use crate::ast::Placement;
 use crate::ast::Restart;
@@ -25,6 +26,34 @@ impl Strategy {
     pub const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
     /// How long a canary must stay healthy unless the spec says otherwise.
     pub const DEFAULT_CANARY_PAUSE: Duration = Duration::from_secs(60);
+}
+
+impl Hooks {
+    /// Time that one command may take unless the spec says otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+    pub(crate) fn default_timeout() -> Duration {
+        Self::DEFAULT_TIMEOUT
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(crate) fn is_default_timeout(timeout: &Duration) -> bool {
+        *timeout == Self::DEFAULT_TIMEOUT
+    }
+}
+
+/// No commands.
+impl Default for Hooks {
+    fn default() -> Self {
+        Hooks {
+            timeout: Self::DEFAULT_TIMEOUT,
+            before_deploy: Vec::new(),
+            after_deploy: Vec::new(),
+            before_rollback: Vec::new(),
+            after_rollback: Vec::new(),
+            on_failure: Vec::new(),
+        }
+    }
 }
 
 /// No probes; one attempt a second of at most two seconds, 30 attempts, one success.

@@ -251,6 +251,9 @@ impl Maker<'_> {
             stop_grace: self.maybe(|_| Duration::ZERO).unwrap_or(App::DEFAULT_STOP_GRACE),
             depends_on: spec.apps.keys().filter(|_| self.yes()).cloned().collect(),
             hooks: Hooks {
+                timeout: self
+                    .maybe(|m| Duration::from_millis(1 + m.below(1000) as u64))
+                    .unwrap_or(Hooks::DEFAULT_TIMEOUT),
                 before_deploy: self.several(2, Self::command),
                 after_deploy: self.several(2, Self::command),
                 before_rollback: self.several(1, Self::command),

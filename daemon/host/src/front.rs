@@ -16,7 +16,9 @@ use std::fmt;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -188,10 +190,7 @@ pub(crate) fn ask(socket: &Path, request: &FrontRequest, until: Instant) -> io::
 pub fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = match holder_of(address.port()) {
-                Some(holder) => format!("{holder} listens there"),
-                None => "another process listens there".to_owned(),
-            };
+            let holder = who_listens(address.port());
             format!("the address {address} is taken: {holder}; stop it, or give the app another `listen`")
         }
         io::ErrorKind::AddrNotAvailable => {
@@ -204,6 +203,24 @@ pub fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
             )
         }
         _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// Why an app that is told to listen on this port of 127.0.0.1 could not; nothing when it can. Else the one that has the
+/// port answers the app's probes, and a deploy succeeds with another program's answers.
+pub(crate) fn explain_taken(port: u16) -> Option<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let taken = TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    taken.then(|| {
+        let holder = who_listens(port);
+        format!("the port {address} is taken: {holder}; stop it, or give the app another `PORT`")
+    })
+}
+
+fn who_listens(port: u16) -> String {
+    match holder_of(port) {
+        Some(holder) => format!("{holder} listens there"),
+        None => "another process listens there".to_owned(),
     }
 }
 

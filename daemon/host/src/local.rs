@@ -9,6 +9,7 @@ use crate::command::Ended;
 use crate::command::Finished;
 use crate::command::InFlight;
 use crate::command::Runner;
+use crate::front::explain_taken;
 use crate::guest::Guests;
 use crate::guest::LocalGuests;
 use crate::identity::resolve_identity;
@@ -68,6 +69,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const CLOCK_TICK: Duration = Duration::from_millis(200);
 /// Output of a hook that is kept.
 const HOOK_OUTPUT: usize = 16 * 1024;
+/// The variable that says where an app listens.
+const PORT: &str = "PORT";
 /// From TERM to KILL for a hook or a probe that has passed its deadline.
 const COMMAND_GRACE: Duration = Duration::from_secs(2);
 
@@ -150,6 +153,16 @@ impl LocalHost {
 
     pub(crate) fn files(&self, app: &Instance) -> AppFiles {
         AppFiles::new(self.inner.apps.join(app.to_string()))
+    }
+
+    /// Whose supervisor runs or not: the log is where an operator looks for what a hook has printed.
+    fn log_hook(&self, request: &HookRequest, report: &HookReport) -> io::Result<()> {
+        let files = self.files(&request.instance);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.folder)?;
+        let HookRequest { name, command, .. } = request;
+        let mut lines = vec![format!("hook {name} `{}` ended: {}", command.join(" "), report.ended)];
+        lines.extend(report.output.lines().map(|line| format!("hook {name}: {line}")));
+        crate::supervisor::output::note_lines(&files.log(), &lines)
     }
 
     /// An app's lock and record. Two or three system calls while its record is unchanged.
@@ -266,6 +279,10 @@ impl LocalHost {
         }
         if let Some(Ok(record)) = self.look(&run.instance()).map_err(io_kind)?.record {
             leftover::end_leftovers(&record, &self.inner.boot_id, run.stop_grace, KILL_DEADLINE)?;
+        }
+        let port = request.environment.get(PORT).filter(|_| run.runtime == zed_spec::Runtime::Process);
+        if let Some(taken) = port.and_then(|port| port.parse().ok()).and_then(explain_taken) {
+            return Err(HostErrorKind::Io(taken));
         }
         let token = self.new_token();
         let wanted = RunRecord {
@@ -490,15 +507,19 @@ impl Host for LocalHost {
         };
         let finished = finished.map_err(|error| HostError {
             operation: "run a hook of",
-            object: format!("app {}", request.app),
+            object: format!("app {}", request.instance.app),
             kind: error.kind.clone(),
             source: Some(Box::new(error)),
         })?;
-        Ok(HookReport {
+        let report = HookReport {
             ended: finished.ended.to_string(),
             ok: finished.ended == Ended::Exit(0),
             output: String::from_utf8_lossy(&finished.output).into_owned(),
-        })
+        };
+        if let Err(error) = self.log_hook(request, &report) {
+            tracing::warn!(app = %request.instance, %error, "the output of a hook is not in the app's log");
+        }
+        Ok(report)
     }
 
     fn route(&self, route: &Route) -> Result<(), HostError> {

@@ -479,10 +479,10 @@ impl Host for SimHost {
     }
 
     fn run_hook(&self, request: &HookRequest) -> Result<HookReport, HostError> {
-        self.mutate("run a hook of", &request.app, |world| {
+        self.mutate("run a hook of", &request.instance.app, |world| {
             let program = request.command.first().cloned().unwrap_or_default();
-            world.history.push(format!("hook {} {program}", request.app));
-            let ok = !world.failing_hooks.contains(&(request.app.clone(), program));
+            world.history.push(format!("hook {} {program}", request.instance.app));
+            let ok = !world.failing_hooks.contains(&(request.instance.app.clone(), program));
             let ended = if ok { "exit 0" } else { "exit 1" };
             Ok(HookReport { ended: ended.to_owned(), ok, output: String::new() })
         })

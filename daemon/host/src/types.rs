@@ -12,7 +12,6 @@ use zed_plan::Instance;
 use zed_plan::ObservedProcess;
 use zed_plan::Route;
 use zed_plan::RunSpec;
-use zed_spec::AppName;
 use zed_spec::Health;
 use zed_spec::Limits;
 
@@ -177,8 +176,10 @@ pub struct ProbeResult {
 /// Request of [`Host::run_hook`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookRequest {
-    /// Which app.
-    pub app: AppName,
+    /// The process that it is run beside; its log gets the output.
+    pub instance: Instance,
+    /// `before_deploy`, ...
+    pub name: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Working directory.

@@ -34,6 +34,7 @@ use zed_host::ProbeRequest;
 use zed_host::Runner;
 use zed_host::Start;
 use zed_host::find_container_runtime;
+use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_spec::Health;
 use zed_spec::Limits;
@@ -155,7 +156,8 @@ impl Ground {
 
     fn hook(&self, command: &[&str], deadline: Duration) -> HookReport {
         let request = HookRequest {
-            app: app("box"),
+            instance: Instance::first(&app("box")),
+            name: "before_deploy".to_owned(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             directory: self.place.data(),
             environment: self.script("").environment,

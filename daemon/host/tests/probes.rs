@@ -26,6 +26,7 @@ use zed_host::Host;
 use zed_host::HostErrorKind;
 use zed_host::ProbeReport;
 use zed_host::ProbeRequest;
+use zed_plan::Instance;
 use zed_plan::ProcessStatus;
 use zed_spec::Health;
 use zed_spec::Probe;
@@ -197,7 +198,8 @@ fn an_exec_probe_and_a_hook_run_as_the_app_s_user() {
     let report = place.host.probe(&asked, &Arc::new(AtomicBool::new(false)));
     assert!(report.healthy, "{report:?}");
     let hook = HookRequest {
-        app: app("idle"),
+        instance: Instance::first(&app("idle")),
+        name: "before_deploy".to_owned(),
         command,
         directory: place.data(),
         environment: asked.environment,
@@ -472,7 +474,8 @@ fn a_hook_tells_how_it_ended_and_what_it_said_last() {
     let place = Place::new();
     let run = |script: &str, deadline: u64| {
         let request = HookRequest {
-            app: app("web"),
+            instance: Instance::first(&app("web")),
+            name: "before_deploy".to_owned(),
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             directory: place.data(),
             environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
@@ -494,8 +497,18 @@ fn a_hook_tells_how_it_ended_and_what_it_said_last() {
         report,
         HookReport { ended: "deadline of 300ms passed".into(), ok: false, output: "begun\n".into() }
     );
+    // An operator looks into the app's log, also when the app has never run.
+    let log = place.host.log_path(&Instance::first(&app("web")));
+    let log = std::fs::read_to_string(log).expect("there is one");
+    let says = |text: &str| log.lines().any(|line| line.ends_with(text));
+    assert!(says(" zed hook before_deploy: begun"), "{log}");
+    assert!(
+        says(" zed hook before_deploy `sh -c echo begun; sleep 1000` ended: deadline of 300ms passed"),
+        "{log}"
+    );
     let request = HookRequest {
-        app: app("web"),
+        instance: Instance::first(&app("web")),
+        name: "before_deploy".to_owned(),
         command: vec!["no-such-program".to_owned()],
         directory: place.data(),
         environment: BTreeMap::new(),

@@ -283,6 +283,9 @@ pub enum Step {
         command: Vec<String>,
         /// What it runs beside.
         run: Box<RunSpec>,
+        /// Killed after this.
+        #[serde(default = "hook_timeout")]
+        timeout: Duration,
     },
     /// Forget the record of one process of an app.
     ForgetApp {
@@ -446,6 +449,11 @@ fn is_first(number: &u32) -> bool {
 
 fn first() -> u32 {
     1
+}
+
+/// Journals of the first zedd do not say.
+fn hook_timeout() -> Duration {
+    zed_spec::Hooks::DEFAULT_TIMEOUT
 }
 
 fn on_the_host() -> Runtime {

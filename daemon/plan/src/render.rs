@@ -290,7 +290,7 @@ fn step_lines(
         }
         Step::MountDataset { path } => vec![line('~', format!("dataset {path}"), "mount".to_owned())],
         Step::SwitchRelease { .. } | Step::PruneReleases { .. } => Vec::new(),
-        Step::Hook { kind, command, run } => {
+        Step::Hook { kind, command, run, timeout: _ } => {
             vec![line(' ', format!("app {}", run.app), format!("{kind}: {}", command.join(" ")))]
         }
         Step::ForgetApp { instance } => {

@@ -305,7 +305,7 @@ impl TestWorld {
                 self.releases.insert(release.spec_hash.clone(), (**release).clone());
             }
             Step::Probe { health: _, run } => self.probed(run),
-            Step::Hook { kind, command: _, run } => {
+            Step::Hook { kind, command: _, run, timeout: _ } => {
                 let home = self.content.get_mut(run.dataset.as_str()).expect("a hook's dataset");
                 home.push(format!("{kind} of {}", run.app));
             }

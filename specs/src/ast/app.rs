@@ -236,8 +236,12 @@ pub struct Backoff {
 }
 
 /// Commands around a deploy. Each is a program with its arguments.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hooks {
+    /// Each command is killed after this.
+    #[serde(with = "super::duration::text")]
+    #[serde(default = "Hooks::default_timeout", skip_serializing_if = "Hooks::is_default_timeout")]
+    pub timeout: Duration,
     /// Before anything changes; a failure stops the deploy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_deploy: Vec<Vec<String>>,

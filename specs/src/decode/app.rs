@@ -364,6 +364,7 @@ fn restart(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Restart> {
 
 fn hooks(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Hooks> {
     let mut f = Fields::open(cx, node, "Hooks", "hooks")?;
+    let timeout = f.or(cx, "timeout", Hooks::DEFAULT_TIMEOUT, |cx, node| check::duration(cx, node, MS));
     let before_deploy = f.or(cx, "before_deploy", Vec::new(), commands);
     let after_deploy = f.or(cx, "after_deploy", Vec::new(), commands);
     let before_rollback = f.or(cx, "before_rollback", Vec::new(), commands);
@@ -371,6 +372,7 @@ fn hooks(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<Hooks> {
     let on_failure = f.or(cx, "on_failure", Vec::new(), commands);
     f.finish(cx);
     Some(Hooks {
+        timeout: timeout?,
         before_deploy: before_deploy?,
         after_deploy: after_deploy?,
         before_rollback: before_rollback?,

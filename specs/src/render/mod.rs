@@ -279,9 +279,10 @@ fn render_restart(restart: &Restart) -> Doc {
 }
 
 fn render_hooks(hooks: &Hooks) -> Doc {
-    let Hooks { before_deploy, after_deploy, before_rollback, after_rollback, on_failure } = hooks;
+    let Hooks { timeout, before_deploy, after_deploy, before_rollback, after_rollback, on_failure } = hooks;
     let command = |command: &Vec<String>| Doc::list(command, text);
     Struct::plain()
+        .unless(*timeout == Hooks::DEFAULT_TIMEOUT, "timeout", || duration(*timeout))
         .list("before_deploy", before_deploy, command)
         .list("after_deploy", after_deploy, command)
         .list("before_rollback", before_rollback, command)

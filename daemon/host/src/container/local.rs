@@ -53,7 +53,7 @@ impl LocalHost {
         container: &ContainerRequest,
         command: &CommandRequest,
     ) -> Result<Finished, CommandError> {
-        let id = format!("{}.hook", request.app);
+        let id = format!("{}.hook", request.instance.app);
         let folder = self.apps().join(&id);
         let wanted = Wanted {
             id,

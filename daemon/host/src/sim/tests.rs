@@ -163,7 +163,8 @@ fn hooks_do_as_they_were_told() {
     host.fail_hook(&app(), "migrate");
     let hook = |program: &str| {
         let request = HookRequest {
-            app: app(),
+            instance: Instance::first(&app()),
+            name: "before_deploy".to_owned(),
             command: vec![program.to_owned()],
             directory: Path::new("/data").to_owned(),
             environment: BTreeMap::new(),

@@ -249,7 +249,10 @@ fn supervise(folder: &Path, request: LaunchRequest, mut reporter: Reporter) -> i
     detach()?;
     let files = AppFiles::new(folder.to_owned());
     let log_path = files.log();
-    std::panic::set_hook(Box::new(move |info| output::note(&log_path, &format!("supervisor: {info}"))));
+    std::panic::set_hook(Box::new(move |info| {
+        // There is nobody else to tell.
+        let _ = output::note_lines(&log_path, &[format!("supervisor: {info}").replace('\n', " ")]);
+    }));
     let wake = watch_signals()?;
     let engine = match prepare(files, request, wake) {
         Ok(engine) => engine,

@@ -54,13 +54,13 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// Writes one line of the supervisor's own, whoever holds the log open.
-pub(crate) fn note(path: &Path, text: &str) {
-    let line = format!("{} zed {}\n", render_time(SystemTime::now()), text.replace('\n', " "));
-    if let Ok(mut file) = open(path) {
-        // There is nobody to tell.
-        let _ = file.write_all(line.as_bytes());
-    }
+/// Appends lines that are not the supervisor's own, whoever holds the log open: in one piece, and whole. A supervisor
+/// counts what it finds before it writes on.
+pub(crate) fn note_lines(path: &Path, lines: &[String]) -> io::Result<()> {
+    let time = render_time(SystemTime::now());
+    let text: String =
+        lines.iter().map(|line| format!("{time} zed {}\n", line.replace('\0', "\\0"))).collect();
+    open(path)?.write_all(text.as_bytes())
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -185,6 +185,13 @@ impl AppLog {
             self.mark_due = true;
             // Nobody knows where it was cut; an empty line more does no harm.
             self.torn = self.size > 0;
+        } else if meta.is_file() && meta.len() > self.size {
+            // What a hook has printed. Should it not be readable, a mark says where the numbers go on.
+            match numbers::lines_from(&self.path, self.size) {
+                Ok(lines) => self.next += lines,
+                Err(_) => self.mark_due = true,
+            }
+            self.size = meta.len();
         }
     }
 

@@ -222,7 +222,9 @@ impl<'a> Deploy<'a> {
             }
             for command in &effective.app.hooks.before_deploy {
                 let run = Box::new(self.run_of(*index, effective, self.first(*index)));
-                let step = Step::Hook { kind: "before_deploy".to_owned(), command: command.clone(), run };
+                let timeout = effective.app.hooks.timeout;
+                let step =
+                    Step::Hook { kind: "before_deploy".to_owned(), command: command.clone(), run, timeout };
                 if existing {
                     draft.push(step, Vec::new(), "before anything changes");
                 } else {

@@ -94,7 +94,8 @@ impl<'a> Deploy<'a> {
     fn hooks_after(&self, index: usize, effective: &Effective<'a>, draft: &mut Draft) {
         for command in &effective.app.hooks.after_deploy {
             let run = Box::new(self.run_of(index, effective, self.first(index)));
-            let step = Step::Hook { kind: "after_deploy".to_owned(), command: command.clone(), run };
+            let timeout = effective.app.hooks.timeout;
+            let step = Step::Hook { kind: "after_deploy".to_owned(), command: command.clone(), run, timeout };
             draft.push_writer(step, Vec::new(), "the app is healthy; a failure rolls back");
         }
     }

@@ -311,7 +311,9 @@ impl<'a> Rollback<'a> {
             let Ok(run) = run_spec_of(release, first, self.input.observed) else { continue };
             for command in &release.definition.hooks.before_rollback {
                 let run = Box::new(run.clone());
-                let step = Step::Hook { kind: "before_rollback".to_owned(), command: command.clone(), run };
+                let timeout = release.definition.hooks.timeout;
+                let step =
+                    Step::Hook { kind: "before_rollback".to_owned(), command: command.clone(), run, timeout };
                 self.push(step, Vec::new(), "before anything changes".to_owned());
             }
         }
@@ -458,7 +460,9 @@ impl<'a> Rollback<'a> {
             let Some(run) = runs.first() else { continue };
             for command in &release.definition.hooks.after_rollback {
                 let run = Box::new(run.clone());
-                let step = Step::Hook { kind: "after_rollback".to_owned(), command: command.clone(), run };
+                let timeout = release.definition.hooks.timeout;
+                let step =
+                    Step::Hook { kind: "after_rollback".to_owned(), command: command.clone(), run, timeout };
                 self.push(step, Vec::new(), "the rollback is done".to_owned());
             }
         }

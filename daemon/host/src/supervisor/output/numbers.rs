@@ -9,6 +9,9 @@ use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::path::Path;
 
 /// Begins the text of a line that says its own number.
@@ -67,6 +70,17 @@ pub(super) fn read_lines(path: &Path, mut each: impl FnMut(u64, &[u8])) -> io::R
         each(end.next, &line);
         end.next += 1;
     }
+}
+
+/// How many lines end from this byte on.
+pub(super) fn lines_from(path: &Path, offset: u64) -> io::Result<u64> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut lines = 0;
+    for byte in BufReader::new(file).bytes() {
+        lines += u64::from(byte? == b'\n');
+    }
+    Ok(lines)
 }
 
 /// Where a log ends.

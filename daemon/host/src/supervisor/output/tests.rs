@@ -287,3 +287,16 @@ fn the_last_output_is_found_over_a_rotation_and_within_bounds() {
     assert_eq!(last(0, 200, 70).len(), 2, "33 bytes a line");
     assert!(last(next, 200, 1 << 20).is_empty());
 }
+
+#[test]
+fn lines_that_another_has_appended_are_counted() {
+    let (folder, mut log) = fresh(400);
+    let path = folder.path().join("log");
+    for round in 0..20 {
+        log.note(&format!("own {round}"));
+        note_lines(&path, &["hook a".to_owned(), format!("hook {round}")]).expect("append");
+    }
+    log.note("own last");
+    assert_gap_free(&numbered(&folder));
+    assert!(folder.path().join("log.1").exists(), "it was rotated");
+}

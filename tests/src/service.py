@@ -1,46 +1,42 @@
-#!/usr/bin/env python3
-"""A small real service. Answers with its version, which lies beside it; says how it is; ends on TERM when what it
-has begun is done. `migrate` and `selftest` are its other duties. What is in the file `sick` is its health."""
-import http.server, os, pathlib, signal, socketserver, sys, threading
+#!/usr/bin/env -S python3 -I -S
+"""A small real service. Answers with its version, which lies beside it; says how it is; ends on TERM. `migrate` and
+`selftest` are its other duties. What is in the file `sick` is its health. Starts fast: tests start it often."""
+import os, signal, socket, sys, threading
 
-here = pathlib.Path(sys.argv[0]).resolve().parent.parent
-version = (here / "VERSION").read_text().strip()
-sick = (here / "sick").read_text().strip() if (here / "sick").exists() else ""
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
-    def do_GET(self):
-        ill = sick and self.path == "/health"
-        body = ((sick if ill else version) + "\n").encode()
-        self.send_response(500 if ill else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+here = os.path.dirname(os.path.dirname(os.path.realpath(sys.argv[0])))
+version = open(os.path.join(here, "VERSION")).read().strip()
+sick = os.path.join(here, "sick")
+sick = open(sick).read().strip() if os.path.exists(sick) else ""
 
 
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 128
-    disable_nagle_algorithm = True
+def answer(connection):
+    lines, keeps = connection.makefile("rb"), True
+    while keeps and (request := lines.readline()):
+        while header := lines.readline().strip().lower():
+            keeps = keeps and header != b"connection: close"
+        ill = sick and request.split()[1] == b"/health"
+        body = (sick if ill else version) + "\n"
+        status = "500 Sick" if ill else "200 OK"
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    lines.close()
+    connection.close()
 
 
 if "--check" in sys.argv:
     print("can be migrated to", version)
 elif "migrate" in sys.argv:
     print("migrated to", version)
-    data = pathlib.Path(os.environ["ZED_DATA"])
-    (data / "migrated").write_text(version + "\n")
+    with open(os.path.join(os.environ["ZED_DATA"], "migrated"), "w") as record:
+        record.write(version + "\n")
 elif "selftest" in sys.argv:
     sys.exit(0 if os.environ.get("DB_PASSWORD", "-") else "there is no password")
 else:
     at = sys.argv[sys.argv.index("--listen") + 1] if "--listen" in sys.argv else "127.0.0.1:" + os.environ["PORT"]
     host, port = at.rsplit(":", 1)
-    server = Server((host, int(port)), Answer)
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    listener = socket.create_server((host, int(port)), backlog=128)
     print("listening on", at, flush=True)
-    server.serve_forever(poll_interval=0.05)
+    while True:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=answer, args=(connection,), daemon=True).start()

@@ -3,6 +3,7 @@
 use crate::Zed;
 use std::path::Path;
 use std::path::PathBuf;
+use xtask::leftovers;
 use xtask::shell::Cmd;
 
 /// Where a test's zedd keeps its datasets.
@@ -56,6 +57,9 @@ impl Backend {
 
     /// Removes what [`Backend::from_env`] made.
     pub(crate) fn destroy(&self) {
+        if let Self::Embedded(folder) = self {
+            leftovers::unmount(folder);
+        }
         if let Self::Zfs(dataset) = self {
             let destroyed = Cmd::new("zfs").args(["destroy", "-R", "-f", dataset]).quiet().run();
             if let Ok(ended) = destroyed

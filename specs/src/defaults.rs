@@ -36,7 +36,6 @@ impl Hooks {
         Self::DEFAULT_TIMEOUT
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(crate) fn is_default_timeout(timeout: &Duration) -> bool {
         *timeout == Self::DEFAULT_TIMEOUT
     }

@@ -147,10 +147,9 @@ fn killed_at_every_point(fields: &str, processes: usize) {
     let mut upgraded = Upgraded::new(fields);
     let load = Load::start(upgraded.port);
     let mut before = "0.0.0".to_owned();
-    let mut times = 0;
     // A step has three points, which are much the same; the ZFS guest is slow.
     let on_zfs = std::env::var_os("ZED_TEST_STORE").is_some_and(|store| store == "zfs");
-    for point in (2..200).step_by(if on_zfs { 10 } else { 3 }) {
+    for (times, point) in (2..200).step_by(if on_zfs { 10 } else { 3 }).enumerate() {
         let after = format!("1.0.{point}");
         let killed = upgraded.upgrade_killed_at(point, &after);
         let version = upgraded.one_version(point, processes);
@@ -161,7 +160,6 @@ fn killed_at_every_point(fields: &str, processes: usize) {
             load.finish();
             return;
         }
-        times += 1;
     }
     panic!("the upgrade has no end of points");
 }

@@ -5,11 +5,14 @@
 
 use crate::instance::Instance;
 use crate::plan::Route;
+use crate::plan::RunSpec;
+use crate::plan::Step;
 use crate::props::AppStamp;
 use std::collections::BTreeMap;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::Health;
+use zed_spec::Hooks;
 use zed_spec::Probe;
 use zed_spec::Restart;
 use zed_spec::Strategy;
@@ -46,6 +49,12 @@ pub fn port_of(app: &App, number: u32) -> Option<u16> {
 pub(crate) fn own_env(app: &App, number: u32) -> Option<(String, String)> {
     let port = port_of(app, number)?;
     Some((PORT.to_owned(), port.to_string()))
+}
+
+/// A step that runs one of an app's hooks.
+pub(crate) fn hook(kind: &str, command: &[String], run: RunSpec, hooks: &Hooks) -> Step {
+    let (kind, command) = (kind.to_owned(), command.to_owned());
+    Step::Hook { kind, command, run: Box::new(run), timeout: hooks.timeout }
 }
 
 /// The probes of one process: those that ask the first one's port ask its own.

@@ -25,6 +25,7 @@ use crate::props::created_props;
 use crate::props::name;
 use crate::props::snapshot_stamp;
 use crate::release::release_of;
+use crate::shape::hook;
 use crate::shape::is_blue_green;
 use crate::shape::numbers;
 use crate::time::rfc3339;
@@ -221,10 +222,8 @@ impl<'a> Deploy<'a> {
                 continue;
             }
             for command in &effective.app.hooks.before_deploy {
-                let run = Box::new(self.run_of(*index, effective, self.first(*index)));
-                let timeout = effective.app.hooks.timeout;
-                let step =
-                    Step::Hook { kind: "before_deploy".to_owned(), command: command.clone(), run, timeout };
+                let run = self.run_of(*index, effective, self.first(*index));
+                let step = hook("before_deploy", command, run, &effective.app.hooks);
                 if existing {
                     draft.push(step, Vec::new(), "before anything changes");
                 } else {

@@ -11,6 +11,7 @@ use crate::release::Origin;
 use crate::release::has_process;
 use crate::release::run_spec;
 use crate::shape::health_of;
+use crate::shape::hook;
 use std::time::Duration;
 use zed_spec::Health;
 
@@ -93,9 +94,8 @@ impl<'a> Deploy<'a> {
 
     fn hooks_after(&self, index: usize, effective: &Effective<'a>, draft: &mut Draft) {
         for command in &effective.app.hooks.after_deploy {
-            let run = Box::new(self.run_of(index, effective, self.first(index)));
-            let timeout = effective.app.hooks.timeout;
-            let step = Step::Hook { kind: "after_deploy".to_owned(), command: command.clone(), run, timeout };
+            let run = self.run_of(index, effective, self.first(index));
+            let step = hook("after_deploy", command, run, &effective.app.hooks);
             draft.push_writer(step, Vec::new(), "the app is healthy; a failure rolls back");
         }
     }

@@ -39,6 +39,7 @@ use crate::release::run_spec_of;
 use crate::retention::Retention;
 use crate::retention::prune;
 use crate::shape::health_of;
+use crate::shape::hook;
 use crate::shape::numbers;
 use crate::shape::route_of;
 use crate::world::Located;
@@ -310,10 +311,7 @@ impl<'a> Rollback<'a> {
             let first = numbers(&release.definition, Some(&found.stamp)).first().copied().unwrap_or(1);
             let Ok(run) = run_spec_of(release, first, self.input.observed) else { continue };
             for command in &release.definition.hooks.before_rollback {
-                let run = Box::new(run.clone());
-                let timeout = release.definition.hooks.timeout;
-                let step =
-                    Step::Hook { kind: "before_rollback".to_owned(), command: command.clone(), run, timeout };
+                let step = hook("before_rollback", command, run.clone(), &release.definition.hooks);
                 self.push(step, Vec::new(), "before anything changes".to_owned());
             }
         }
@@ -459,10 +457,7 @@ impl<'a> Rollback<'a> {
         {
             let Some(run) = runs.first() else { continue };
             for command in &release.definition.hooks.after_rollback {
-                let run = Box::new(run.clone());
-                let timeout = release.definition.hooks.timeout;
-                let step =
-                    Step::Hook { kind: "after_rollback".to_owned(), command: command.clone(), run, timeout };
+                let step = hook("after_rollback", command, run.clone(), &release.definition.hooks);
                 self.push(step, Vec::new(), "the rollback is done".to_owned());
             }
         }

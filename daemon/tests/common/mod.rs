@@ -109,6 +109,8 @@ impl Daemon {
         faults: Faults,
     ) -> Self {
         let state = StateDir::open(state).unwrap();
+        let guests = if sim.guests().is_some() { &["jail", "zone"][..] } else { &[] };
+        let capabilities = ["process"].iter().chain(guests).map(|word| (*word).to_owned()).collect();
         let shared = Arc::new(Shared::new());
         let host: Arc<dyn Host> = Arc::new(WritingHost { sim: sim.clone(), on_start });
         let events = Arc::new(Events::open(&state.events_path()).unwrap());
@@ -125,7 +127,7 @@ impl Daemon {
                 host: HostName::parse("h").unwrap(),
                 pool: None,
                 facts: std::collections::BTreeMap::new(),
-                runtimes: std::iter::once("process".to_owned()).collect(),
+                runtimes: capabilities,
             },
             store_name: "test".into(),
             shared: shared.clone(),

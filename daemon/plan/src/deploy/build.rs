@@ -68,6 +68,7 @@ impl<'a> Deploy<'a> {
     /// All units with something to do.
     pub(super) fn build(&mut self) -> Vec<Unit> {
         let components = self.components();
+        self.own_guests(&components);
         let placed = self.place_datasets(&components);
         let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, root) in components.iter().enumerate() {
@@ -85,6 +86,7 @@ impl<'a> Deploy<'a> {
             );
             self.notes.push(note(Severity::Info, "released", format!("dataset {path}"), text));
         }
+        let mut names = BTreeMap::new();
         let mut units = Vec::new();
         let common = self.common_unit(&placed, released.remove(&None).unwrap_or_default());
         units.extend(common);
@@ -94,7 +96,8 @@ impl<'a> Deploy<'a> {
             let changes = placed.own.get(&root);
             let released = released.remove(&Some(root)).unwrap_or_default();
             let draft = self.app_unit(&unit, changes, &placed.common.create, &released);
-            if draft.steps.is_empty() {
+            let guests = self.guest_steps(root);
+            if draft.steps.is_empty() && guests.before.is_empty() {
                 continue;
             }
             let apps: Vec<_> = unit.iter().map(|index| self.nodes[*index].name.clone()).collect();
@@ -104,8 +107,12 @@ impl<'a> Deploy<'a> {
             if name == DATASETS {
                 name.insert_str(0, "app:");
             }
-            units.push(Unit { name, apps, after, steps: draft.steps, commit_at: draft.commit_at });
+            names.insert(root, name.clone());
+            let commit_at = guests.before.len() + draft.commit_at;
+            let steps = [guests.before, draft.steps, guests.after].concat();
+            units.push(Unit { name, apps, after, steps, commit_at });
         }
+        self.add_guest_units(&mut units, &names);
         units
     }
 

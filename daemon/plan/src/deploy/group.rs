@@ -1,6 +1,7 @@
 //! Which apps stand or fall together, and in which order they start.
 
 use super::Deploy;
+use crate::guest::GuestId;
 use crate::plan::Severity;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ impl Sets {
 
 impl Deploy<'_> {
     /// For each node the first node of its component. Apps belong together when they share a dataset, when one
-    /// depends on the other, and when one is removed from a dataset that another uses.
+    /// depends on the other, when they run in one guest, and when one is removed from a dataset that another uses.
     pub(super) fn components(&self) -> Vec<usize> {
         let mut sets = Sets((0..self.nodes.len()).collect());
         for dataset in self.wanted.values() {
@@ -36,12 +37,17 @@ impl Deploy<'_> {
         }
         let by_name: BTreeMap<&str, usize> =
             self.nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
+        let mut guests: BTreeMap<GuestId, usize> = BTreeMap::new();
         let mut removed_from: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
             for dependency in self.depends_on(index) {
                 if let Some(other) = by_name.get(dependency.as_str()) {
                     sets.join(index, *other);
                 }
+            }
+            if let Some(guest) = node.app.and_then(|app| GuestId::of(&app.runtime)) {
+                let first = *guests.entry(guest).or_insert(index);
+                sets.join(index, first);
             }
             let Some(found) = node.located else { continue };
             if let Some(user) = self.wanted.get(found.dataset).and_then(|dataset| dataset.users.first()) {

@@ -1,13 +1,16 @@
 //! Jails and zones of a deploy: what happens to each, and the units that do it.
 //!
 //! Owns the order around guests: a guest is made before the apps in it start, after its datasets are there and after
-//! the guests that it depends on; apps in a guest that restarts are stopped before and started after; a guest goes
-//! after the apps that were in it. Each guest is a unit of its own, so that it stands or falls by itself.
+//! the guests that it depends on; apps in a guest that restarts are stopped before, and started and probed after; a
+//! guest goes after the apps that were in it. A guest stands or falls with the apps in it; one without is a unit of
+//! its own.
 
 use super::Action;
 use super::Deploy;
 use super::Node;
+use super::build::DATASETS;
 use super::datasets_of;
+use super::hold::hold_guests;
 use super::select::note;
 use crate::guest::GuestDefinition;
 use crate::guest::GuestId;
@@ -50,6 +53,17 @@ pub(super) struct Guest {
     depends_on: Vec<GuestId>,
     action: GuestAction,
     why: String,
+    /// The component with whose apps it stands or falls.
+    owner: Option<usize>,
+}
+
+/// Steps on guests.
+#[derive(Default)]
+pub(super) struct GuestSteps {
+    /// Before the apps'.
+    pub(super) before: Vec<PlannedStep>,
+    /// After the commit.
+    pub(super) after: Vec<PlannedStep>,
 }
 
 impl Guest {
@@ -58,7 +72,7 @@ impl Guest {
             GuestDefinition::Jail(_, jail) => jail.depends_on.iter().cloned().map(GuestId::Jail).collect(),
             GuestDefinition::Zone(_, zone) => zone.depends_on.iter().cloned().map(GuestId::Zone).collect(),
         };
-        Self { spec, depends_on, action: GuestAction::Leave, why: String::new() }
+        Self { spec, depends_on, action: GuestAction::Leave, why: String::new(), owner: None }
     }
 }
 
@@ -206,69 +220,134 @@ impl Deploy<'_> {
         GuestId::of(runtime)
     }
 
-    /// Adds the units of the guests, and has apps wait for theirs.
-    pub(super) fn add_guest_units(&mut self, units: &mut Vec<Unit>) {
-        let acting = |guest: &&Guest, remove: bool| match guest.action {
-            GuestAction::Leave => false,
-            GuestAction::Make { .. } => !remove,
-            GuestAction::Remove => remove,
+    /// The component in which each guest stands or falls: that of the apps in it. A guest without apps is alone,
+    /// unless it lies between guests of one component.
+    pub(super) fn own_guests(&mut self, components: &[usize]) {
+        for index in 0..self.guests.len() {
+            let id = self.guests[index].spec.id();
+            let inside = self.nodes.iter().position(|node| {
+                let runtime = node.app.map(|app| &app.runtime);
+                runtime.and_then(GuestId::of).as_ref() == Some(&id)
+            });
+            self.guests[index].owner = inside.and_then(|node| components.get(node).copied());
+        }
+        for index in 0..self.guests.len() {
+            if self.guests[index].owner.is_none() {
+                let below = self.owners(index, |guest, other| guest.depends_on.contains(&other.spec.id()));
+                let above = self.owners(index, |guest, other| other.depends_on.contains(&guest.spec.id()));
+                self.guests[index].owner = below.intersection(&above).next().copied();
+            }
+        }
+    }
+
+    /// Components that are reached from a guest along a relation, through guests without apps.
+    fn owners(&self, from: usize, related: impl Fn(&Guest, &Guest) -> bool) -> BTreeSet<usize> {
+        let (mut todo, mut seen, mut found) = (vec![from], BTreeSet::from([from]), BTreeSet::new());
+        while let Some(at) = todo.pop() {
+            for (index, other) in self.guests.iter().enumerate() {
+                if related(&self.guests[at], other) && seen.insert(index) {
+                    match other.owner {
+                        Some(owner) => drop(found.insert(owner)),
+                        None => todo.push(index),
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Steps on the guests of a component, which come before those of its apps, and what is cleared up after the
+    /// commit.
+    pub(super) fn guest_steps(&self, component: usize) -> GuestSteps {
+        let mut made = GuestSteps::default();
+        for guest in self.in_dependency_order() {
+            if guest.owner == Some(component) && matches!(guest.action, GuestAction::Make { .. }) {
+                let GuestSteps { mut before, mut after } = self.make_steps(guest);
+                made.before.append(&mut before);
+                made.after.append(&mut after);
+            }
+        }
+        made
+    }
+
+    /// Guests after those that they depend on.
+    fn in_dependency_order(&self) -> Vec<&Guest> {
+        let mut left: Vec<&Guest> = self.guests.iter().collect();
+        let mut ordered = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let waits = |guest: &&Guest| left.iter().any(|other| guest.depends_on.contains(&other.spec.id()));
+            // The spec has no cycle; were there one, they come as they are.
+            let next = left.iter().position(|guest| !waits(guest)).unwrap_or(0);
+            ordered.push(left.remove(next));
+        }
+        ordered
+    }
+
+    /// Adds the units of guests without apps and of those that go, and says what waits for what. `names` are the
+    /// units of components.
+    pub(super) fn add_guest_units(&self, units: &mut Vec<Unit>, names: &BTreeMap<usize, String>) {
+        let acts = |guest: &&&Guest| matches!(guest.action, GuestAction::Make { .. });
+        let unit_of = |guest: &Guest| match guest.owner {
+            Some(owner) => names.get(&owner).cloned(),
+            None => Some(guest.spec.id().to_string()),
         };
-        let made: BTreeSet<GuestId> =
-            self.guests.iter().filter(|guest| acting(guest, false)).map(|guest| guest.spec.id()).collect();
-        let gone: Vec<&Guest> = self.guests.iter().filter(|guest| acting(guest, true)).collect();
-        let datasets =
-            units.iter().find(|unit| unit.name == super::build::DATASETS).map(|unit| unit.name.clone());
-        let mut added = Vec::new();
-        for guest in self.guests.iter().filter(|guest| guest.action != GuestAction::Leave) {
-            let id = guest.spec.id();
-            let mut after: Vec<String> = datasets.iter().cloned().collect();
-            let (steps, commit_at) = match guest.action {
-                GuestAction::Remove => {
-                    after.extend(
-                        gone.iter()
-                            .filter(|other| other.depends_on.contains(&id))
-                            .map(|g| g.spec.id().to_string()),
-                    );
-                    after.extend(self.units_inside(&id, units));
-                    self.remove_steps(guest)
-                }
-                _ => {
-                    after.extend(
-                        guest.depends_on.iter().filter(|other| made.contains(other)).map(GuestId::to_string),
-                    );
-                    self.make_steps(guest)
-                }
-            };
-            added.push(Unit { name: id.to_string(), apps: Vec::new(), after, steps, commit_at });
+        let ordered = self.in_dependency_order();
+        let datasets = units.iter().find(|unit| unit.name == DATASETS).map(|unit| unit.name.clone());
+        let mut waits: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for guest in ordered.iter().filter(acts) {
+            let Some(unit) = unit_of(guest) else { continue };
+            let before =
+                ordered.iter().filter(acts).filter(|other| guest.depends_on.contains(&other.spec.id()));
+            let before = before.filter_map(|other| unit_of(other)).chain(datasets.clone());
+            waits.entry(unit.clone()).or_default().extend(before.filter(|other| *other != unit));
         }
         for unit in units.iter_mut() {
-            let inside: BTreeSet<GuestId> = self
-                .nodes
-                .iter()
-                .filter(|node| unit.apps.contains(node.name))
-                .filter_map(|node| GuestId::of(&node.app?.runtime))
-                .filter(|id| made.contains(id))
-                .collect();
-            unit.after.extend(inside.iter().map(GuestId::to_string));
+            let more = waits.remove(&unit.name).unwrap_or_default();
+            unit.after.extend(more.into_iter().filter(|name| !unit.after.contains(name)).collect::<Vec<_>>());
         }
-        // In the order in which they run, for who reads the plan: datasets, guests, apps, what goes.
-        let (goes, comes): (Vec<Unit>, Vec<Unit>) = added
-            .into_iter()
-            .partition(|unit| gone.iter().any(|guest| guest.spec.id().to_string() == unit.name));
-        let first = usize::from(datasets.is_some());
-        units.splice(first..first, in_order(comes));
-        units.extend(in_order(goes));
-        let held: BTreeMap<GuestId, &GuestSpec> = self
-            .guests
-            .iter()
-            .filter(|guest| {
-                let runs = self.input.observed.guests.get(&guest.spec.id());
-                made.contains(&guest.spec.id())
-                    || runs.is_some_and(|seen| seen.status == GuestStatus::Running)
-            })
-            .map(|guest| (guest.spec.id(), &guest.spec))
-            .collect();
+        let mut alone = Vec::new();
+        for guest in ordered.iter().filter(acts).filter(|guest| guest.owner.is_none()) {
+            let name = guest.spec.id().to_string();
+            let after = waits.remove(&name).unwrap_or_default().into_iter().collect();
+            let GuestSteps { before: mut steps, after: later } = self.make_steps(guest);
+            let commit_at = steps.len();
+            steps.extend(later);
+            alone.push(Unit { name, apps: Vec::new(), after, steps, commit_at });
+        }
+        // In the order in which they run, for who reads the plan.
+        for unit in alone {
+            let at = units.iter().rposition(|other| unit.after.contains(&other.name)).map_or(0, |at| at + 1);
+            units.insert(at, unit);
+        }
+        self.add_removals(units, &ordered);
+        let held = self.guests.iter().filter(|guest| {
+            let seen = self.input.observed.guests.get(&guest.spec.id());
+            acts(&guest) || seen.is_some_and(|seen| seen.status == GuestStatus::Running)
+        });
+        let held: BTreeMap<GuestId, &GuestSpec> = held.map(|guest| (guest.spec.id(), &guest.spec)).collect();
         hold_guests(units, &held);
+    }
+
+    /// What goes does so after the apps that were in it, and after the guests that depend on it.
+    fn add_removals(&self, units: &mut Vec<Unit>, ordered: &[&Guest]) {
+        let gone: Vec<&&Guest> =
+            ordered.iter().rev().filter(|guest| guest.action == GuestAction::Remove).collect();
+        for guest in &gone {
+            let id = guest.spec.id();
+            let dependents = gone.iter().filter(|other| other.depends_on.contains(&id));
+            let mut after: Vec<String> = dependents.map(|other| other.spec.id().to_string()).collect();
+            after.extend(self.units_inside(&id, units));
+            let undo = vec![Step::StartGuest { guest: Box::new(guest.spec.clone()) }];
+            let step =
+                PlannedStep { step: Step::RemoveGuest { guest: id.clone() }, undo, why: guest.why.clone() };
+            units.push(Unit {
+                name: id.to_string(),
+                apps: Vec::new(),
+                after,
+                steps: vec![step],
+                commit_at: 1,
+            });
+        }
     }
 
     /// Units of apps that are in the guest now.
@@ -283,58 +362,44 @@ impl Deploy<'_> {
         of.map(|unit| unit.name.clone()).collect()
     }
 
-    fn remove_steps(&self, guest: &Guest) -> (Vec<PlannedStep>, usize) {
-        let step = Step::RemoveGuest { guest: guest.spec.id() };
-        let undo = vec![Step::StartGuest { guest: Box::new(guest.spec.clone()) }];
-        (vec![PlannedStep { step, undo, why: guest.why.clone() }], 1)
-    }
-
-    fn make_steps(&self, guest: &Guest) -> (Vec<PlannedStep>, usize) {
+    fn make_steps(&self, guest: &Guest) -> GuestSteps {
         let id = guest.spec.id();
         let made = self.input.observed.guests.get(&id).and_then(|seen| seen.made.clone());
-        let before = made.map(|guest| Step::StartGuest { guest });
-        let mut steps = Vec::new();
+        let old = made.map(|guest| Step::StartGuest { guest });
+        let mut before = Vec::new();
         if guest.action == (GuestAction::Make { restart: true }) {
-            self.stop_inside(&id, &guest.why, &mut steps);
-            steps.push(PlannedStep {
+            self.stop_inside(&id, old.as_ref(), &guest.why, &mut before);
+            before.push(PlannedStep {
                 step: Step::StopGuest { guest: id.clone() },
-                undo: before.iter().cloned().collect(),
+                undo: old.iter().cloned().collect(),
                 why: guest.why.clone(),
             });
         }
         let (snapshot, restore) = self.guest_snapshot(guest);
-        let taken = snapshot.is_some();
-        steps.extend(snapshot);
-        let mut undo = Vec::new();
-        match (&before, restore) {
-            (Some(before), restore) => {
-                undo.push(Step::StopGuest { guest: id });
-                undo.extend(restore);
-                undo.push(before.clone());
-            }
-            (None, restore) => {
-                undo.push(Step::RemoveGuest { guest: id });
-                undo.extend(restore);
-            }
-        }
+        let after = if snapshot.is_some() { self.prune_guest(guest) } else { None };
+        before.extend(snapshot);
+        let mut undo = match old {
+            Some(_) => vec![Step::StopGuest { guest: id }],
+            None => vec![Step::RemoveGuest { guest: id }],
+        };
+        undo.extend(restore);
+        undo.extend(old);
         let step = Step::MakeGuest { guest: Box::new(guest.spec.clone()) };
-        steps.push(PlannedStep { step, undo, why: guest.why.clone() });
-        let commit_at = steps.len();
-        if taken {
-            steps.extend(self.prune_guest(guest));
-        }
-        (steps, commit_at)
+        before.push(PlannedStep { step, undo, why: guest.why.clone() });
+        GuestSteps { before, after: after.into_iter().collect() }
     }
 
     /// Ends the processes of the apps inside, dependents first.
-    fn stop_inside(&self, id: &GuestId, why: &str, steps: &mut Vec<PlannedStep>) {
+    fn stop_inside(&self, id: &GuestId, old: Option<&Step>, why: &str, steps: &mut Vec<PlannedStep>) {
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if self.was_in(node).as_ref() != Some(id) {
                 continue;
             }
             for number in self.input.observed.alive(node.name) {
                 let (run, grace) = self.before(index, number);
-                let undo = run.map(|run| Step::StartApp { run: Box::new(run) }).into_iter().collect();
+                // The old one has to run for it: the host may have booted in the middle.
+                let undo = run.map(|run| Step::StartApp { run: Box::new(run) });
+                let undo = old.into_iter().cloned().chain(undo).collect();
                 let step = Step::StopApp { instance: Instance::new(node.name, number), grace };
                 steps.push(PlannedStep { step, undo, why: format!("{}: {why}", id.title()) });
             }
@@ -398,18 +463,6 @@ impl Deploy<'_> {
     }
 }
 
-/// Units before those that wait for them.
-fn in_order(mut units: Vec<Unit>) -> Vec<Unit> {
-    let mut ordered: Vec<Unit> = Vec::with_capacity(units.len());
-    while !units.is_empty() {
-        let waits = |unit: &Unit| units.iter().any(|other| unit.after.contains(&other.name));
-        // The spec has no cycle; were there one, its units come as they are, and the linter says so.
-        let next = units.iter().position(|unit| !waits(unit)).unwrap_or(0);
-        ordered.push(units.remove(next));
-    }
-    ordered
-}
-
 /// What is wrong with a guest that should be as it was made.
 fn drift_of(seen: &ObservedGuest, wanted: &GuestSpec) -> String {
     match &seen.status {
@@ -423,73 +476,6 @@ fn drift_of(seen: &ObservedGuest, wanted: &GuestSpec) -> String {
         GuestStatus::Running if !seen.intact => "its configuration was changed by hand".to_owned(),
         GuestStatus::Running => "its content is not what was put into it".to_owned(),
     }
-}
-
-/// A dataset that a running guest sees cannot be put back or taken away: the guest is stopped around it. `guests`
-/// are those that run, as they shall run afterwards. A guest's own unit does so itself.
-pub(crate) fn hold_guests(units: &mut [Unit], guests: &BTreeMap<GuestId, &GuestSpec>) {
-    if guests.is_empty() {
-        return;
-    }
-    for unit in units {
-        let others: Vec<&GuestSpec> =
-            guests.iter().filter(|(id, _)| id.to_string() != unit.name).map(|(_, spec)| *spec).collect();
-        for planned in &mut unit.steps {
-            if let Some((range, held)) = touched(&planned.undo, |step| step, &others) {
-                let mut undo = std::mem::take(&mut planned.undo);
-                let after = undo.split_off(range.end);
-                undo.splice(
-                    range.start..range.start,
-                    held.iter().map(|spec| Step::StopGuest { guest: spec.id() }),
-                );
-                undo.extend(held.iter().map(|spec| Step::StartGuest { guest: Box::new((*spec).clone()) }));
-                undo.extend(after);
-                planned.undo = undo;
-            }
-        }
-        let Some((range, held)) = touched(&unit.steps, |planned| &planned.step, &others) else { continue };
-        let why = "it sees a dataset that is put back";
-        let stop = held.iter().map(|spec| PlannedStep {
-            step: Step::StopGuest { guest: spec.id() },
-            undo: vec![Step::StartGuest { guest: Box::new((*spec).clone()) }],
-            why: why.to_owned(),
-        });
-        let start = held.iter().map(|spec| PlannedStep {
-            step: Step::StartGuest { guest: Box::new((*spec).clone()) },
-            undo: vec![Step::StopGuest { guest: spec.id() }],
-            why: why.to_owned(),
-        });
-        let (stop, start): (Vec<_>, Vec<_>) = (stop.collect(), start.collect());
-        if range.start < unit.commit_at {
-            unit.commit_at += stop.len() + start.len();
-        }
-        unit.steps.splice(range.end..range.end, start);
-        unit.steps.splice(range.start..range.start, stop);
-    }
-}
-
-/// From the first to the last step that puts a dataset of a guest back or takes it away, and those guests.
-fn touched<'g, T>(
-    steps: &[T],
-    step: impl Fn(&T) -> &Step,
-    guests: &[&'g GuestSpec],
-) -> Option<(std::ops::Range<usize>, Vec<&'g GuestSpec>)> {
-    let dataset = |at: &T| match step(at) {
-        Step::Restore { dataset, .. } | Step::UndoRestore { dataset, .. } | Step::Retire { dataset, .. } => {
-            Some(dataset.clone())
-        }
-        _ => None,
-    };
-    let found: Vec<(usize, DatasetPath)> =
-        steps.iter().enumerate().filter_map(|(index, at)| Some((index, dataset(at)?))).collect();
-    let sees = |spec: &GuestSpec| {
-        found
-            .iter()
-            .any(|(_, path)| spec.dataset() == path || spec.mounts.iter().any(|mount| mount.dataset == *path))
-    };
-    let held: Vec<&GuestSpec> = guests.iter().copied().filter(|spec| sees(spec)).collect();
-    let (first, last) = (found.first()?.0, found.last()?.0);
-    (!held.is_empty()).then_some((first..last + 1, held))
 }
 
 #[cfg(test)]

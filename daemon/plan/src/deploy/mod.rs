@@ -11,6 +11,7 @@ mod drift;
 mod folders;
 mod group;
 mod guests;
+mod hold;
 mod judge;
 mod select;
 mod start;
@@ -22,7 +23,7 @@ pub(crate) use decide::short;
 pub use drift::DRIFT;
 pub use drift::LOST;
 pub use drift::datasets_of_deploy;
-pub(crate) use guests::hold_guests;
+pub(crate) use hold::hold_guests;
 
 use crate::based_on::based_on;
 use crate::observed::Observed;
@@ -166,8 +167,7 @@ fn plan<'a>(
     deploy.check_spec();
     deploy.decide();
     deploy.decide_guests();
-    let mut units = deploy.build();
-    deploy.add_guest_units(&mut units);
+    let units = deploy.build();
     let apps = deploy.nodes.iter().map(|node| node.name);
     let datasets =
         deploy.wanted.iter().map(|(path, wanted)| (*path, wanted.found.map(|found| found.dataset)));

@@ -50,6 +50,11 @@ pub enum JailCommand {
         /// The jail.
         name: String,
     },
+    /// Names of the packages that are wanted for themselves or that nothing needs. pkg-query(8): `-e`.
+    PackagesNotNeeded {
+        /// The jail.
+        name: String,
+    },
     /// Install packages. pkg-install(8), pkg(8): `-j`.
     PackageInstall {
         /// The jail.
@@ -154,6 +159,9 @@ impl JailCommand {
             Self::RemoveBare { name } => words(&["jail", "-R", name]),
             Self::Exec { name, argv } => with(&["jexec", name], argv),
             Self::PackageNames { name } => words(&["pkg", "-j", name, "query", "%n %o"]),
+            Self::PackagesNotNeeded { name } => {
+                words(&["pkg", "-j", name, "query", "-e", "%a = 0 || %#r = 0", "%n %o"])
+            }
             Self::PackageInstall { name, packages } => with(&["pkg", "-j", name, "install", "-y"], packages),
             Self::PackageRelease { name, packages } => {
                 with(&["pkg", "-j", name, "set", "-y", "-A", "1"], packages)
@@ -192,6 +200,7 @@ impl JailCommand {
         match self {
             Self::List
             | Self::PackageNames { .. }
+            | Self::PackagesNotNeeded { .. }
             | Self::ServiceEnable { .. }
             | Self::ServiceDisable { .. }
             | Self::Limits { .. }
@@ -249,6 +258,12 @@ mod tests {
                 "jexec(8)",
             ),
             ("packages there", C::PackageNames { name: name() }, "pkg -j shop query %n %o", "pkg-query(8)"),
+            (
+                "packages nobody needs",
+                C::PackagesNotNeeded { name: name() },
+                "pkg -j shop query -e %a = 0 || %#r = 0 %n %o",
+                "pkg-query(8)",
+            ),
             (
                 "packages",
                 C::PackageInstall { name: name(), packages: list("nginx openssl") },

@@ -37,9 +37,9 @@ impl Jails<'_> {
         write_mark(files, root, &mark)
     }
 
-    /// Names and origins of the packages inside.
-    fn packages_there(&self) -> Result<BTreeSet<String>, GuestErrorKind> {
-        let command = JailCommand::PackageNames { name: self.name.to_string() }.command();
+    /// Names and origins of the packages inside: all, or those of another question.
+    fn packages_there(&self, question: &JailCommand) -> Result<BTreeSet<String>, GuestErrorKind> {
+        let command = question.command();
         let output = self.tools.run(&command)?;
         if !output.ok() {
             return Err(GuestErrorKind::state(&command, &output, "which packages it has is not known"));
@@ -55,7 +55,8 @@ impl Jails<'_> {
             return Ok(false);
         }
         let name = || self.name.to_string();
-        let there = self.packages_there()?;
+        let all = JailCommand::PackageNames { name: name() };
+        let there = self.packages_there(&all)?;
         let missing: Vec<String> = wanted.iter().filter(|name| !there.contains(*name)).cloned().collect();
         // Before the effect: what is installed now is zed's to take away, also after a crash.
         mark.packages
@@ -65,7 +66,7 @@ impl Jails<'_> {
         if !missing.is_empty() {
             let install = JailCommand::PackageInstall { name: name(), packages: missing.clone() }.command();
             let output = self.tools.run(&install)?;
-            let there = self.packages_there()?;
+            let there = self.packages_there(&all)?;
             if let Some(absent) = missing.iter().find(|name| !there.contains(*name)) {
                 let state = format!("package `{absent}` is not in the jail");
                 return Err(GuestErrorKind::state(&install, &output, state));
@@ -75,19 +76,14 @@ impl Jails<'_> {
         let present: Vec<String> = dropped.iter().filter(|name| there.contains(*name)).cloned().collect();
         if !present.is_empty() {
             // Not deleted outright: something that is wanted may need it.
-            for command in [
-                JailCommand::PackageRelease { name: name(), packages: present },
-                JailCommand::PackageAutoremove { name: name() },
-            ] {
-                let command = command.command();
-                let output = self.tools.run(&command)?;
-                if !output.ok() {
-                    return Err(GuestErrorKind::state(
-                        &command,
-                        &output,
-                        "packages that are not wanted are there",
-                    ));
-                }
+            let release = JailCommand::PackageRelease { name: name(), packages: present.clone() };
+            self.tools.run(&release.command())?;
+            let remove = JailCommand::PackageAutoremove { name: name() }.command();
+            let output = self.tools.run(&remove)?;
+            let left = self.packages_there(&JailCommand::PackagesNotNeeded { name: name() })?;
+            if let Some(still) = present.iter().find(|name| left.contains(*name)) {
+                let state = format!("package `{still}` is in the jail, and nothing needs it");
+                return Err(GuestErrorKind::state(&remove, &output, state));
             }
             changed = true;
         }

@@ -223,6 +223,12 @@ impl World {
                 let rows = packages.keys().map(|name| format!("{name} misc/{name}\n"));
                 return said(0, rows.collect::<String>());
             }
+            ["query", "-e", "%a = 0 || %#r = 0", "%n %o"] => {
+                // `indexinfo` is needed by every other package.
+                let needed = |name: &str| name == "indexinfo" && packages.len() > 1;
+                let rows = packages.iter().filter(|(name, automatic)| !**automatic || !needed(name));
+                return said(0, rows.map(|(name, _)| format!("{name} misc/{name}\n")).collect::<String>());
+            }
             ["install", "-y", wanted @ ..] => {
                 if self.no_network {
                     return said(1, "pkg: No address record");

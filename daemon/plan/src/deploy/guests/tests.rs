@@ -46,15 +46,7 @@ fn order(plan: &Plan) -> Vec<String> {
 fn guests_come_after_their_datasets_and_before_their_apps() {
     let mut world = world();
     let plan = world.converge("jails", &jails("1", "\"nginx\"", ""));
-    assert_eq!(
-        order(&plan),
-        [
-            "datasets <- ",
-            "jail:shop <- datasets",
-            "jail:edge <- datasets jail:shop",
-            "shop <- datasets jail:shop",
-        ]
-    );
+    assert_eq!(order(&plan), ["datasets <- ", "shop <- datasets", "jail:edge <- datasets shop",]);
     let steps = lines(&plan);
     assert_eq!(
         steps,
@@ -67,13 +59,13 @@ fn guests_come_after_their_datasets_and_before_their_apps() {
             "CreateDataset jails/edge",
             "CreateDataset jails/shop",
             "MakeGuest jail:shop",
-            "MakeGuest jail:edge",
             "Snapshot apps/shop",
             "StartApp shop",
             "Probe shop",
             "RecordRelease shop",
             "| SetProps apps/shop",
             "DestroySnapshots apps/shop",
+            "MakeGuest jail:edge",
         ]
     );
     let Step::MakeGuest { guest } = &plan.units[1].steps[0].step else { panic!("{steps:?}") };
@@ -91,7 +83,7 @@ fn new_content_is_put_into_a_running_jail_and_its_root_is_kept_before() {
     world.converge("jails", &jails("1", "\"nginx\"", ""));
     let before = world.clone();
     let plan = world.deploy("jails", &jails("1", "\"caddy\"", ""));
-    assert_eq!(order(&plan), ["jail:shop <- "]);
+    assert_eq!(order(&plan), ["shop <- "]);
     assert_eq!(lines(&plan), ["Snapshot jails/shop", "MakeGuest jail:shop"]);
     let undo: Vec<&str> = plan.units[0].steps[1].undo.iter().map(step_name).collect();
     assert_eq!(undo, ["StopGuest", "Restore", "StartGuest"]);
@@ -117,7 +109,7 @@ fn a_changed_parameter_restarts_the_jail_and_the_apps_in_it() {
     let before = world.clone();
     let text = jails("1", "", "\"enforce_statfs\": \"1\"");
     let plan = world.deploy("jails", &text);
-    assert_eq!(order(&plan), ["jail:shop <- ", "shop <- jail:shop"]);
+    assert_eq!(order(&plan), ["shop <- "]);
     assert_eq!(
         lines(&plan),
         [
@@ -130,18 +122,27 @@ fn a_changed_parameter_restarts_the_jail_and_the_apps_in_it() {
             "Probe shop",
         ]
     );
-    // When the jail fails, the old one runs again, and then its app.
-    for begun in [0, 1] {
+    // When the jail fails, or the app in the new jail, the old one runs again, and then its app.
+    for (steps, begun) in [(4, 0), (4, 1), (6, 0), (7, 0), (7, 1)] {
         let mut world = world.clone();
-        world.fail(&plan.units[0], 4, begun);
+        world.fail(&plan.units[0], steps, begun);
         assert_eq!(world.observed.guests, before.observed.guests);
         assert_eq!(world.observed.processes, before.observed.processes);
     }
     world.run(&plan);
     assert!(world.plan("jails", &text).is_empty());
-    // Version and parameter at once: the app is upgraded once its jail is there.
-    let plan = world.converge("jails", &jails("2", "", "\"enforce_statfs\": \"2\""));
-    assert_eq!(order(&plan), ["jail:shop <- ", "shop <- jail:shop"]);
+    // Version and parameter at once: the app is upgraded once its jail is there, and they stand or fall together.
+    let before = world.clone();
+    let plan = world.deploy("jails", &jails("2", "", "\"enforce_statfs\": \"2\""));
+    assert_eq!(order(&plan), ["shop <- "]);
+    for steps in 1..=plan.units[0].commit_at {
+        let mut world = world.clone();
+        world.fail(&plan.units[0], steps, 0);
+        assert_eq!(world.observed.guests, before.observed.guests, "{steps}");
+        assert_eq!(world.observed.processes, before.observed.processes, "{steps}");
+        assert_eq!(world.content["jails/shop"], before.content["jails/shop"], "{steps}");
+    }
+    world.run(&plan);
 }
 
 #[test]
@@ -178,8 +179,8 @@ fn a_jail_goes_after_its_app_and_after_those_that_depend_on_it() {
     world.converge("jails", &jails("1", "", ""));
     let plan = world.undeclare("jails");
     let waits = order(&plan);
-    assert!(waits.contains(&"jail:edge <- datasets".to_owned()), "{waits:?}");
-    assert!(waits.contains(&"jail:shop <- datasets jail:edge shop".to_owned()), "{waits:?}");
+    assert!(waits.contains(&"jail:edge <- ".to_owned()), "{waits:?}");
+    assert!(waits.contains(&"jail:shop <- jail:edge shop".to_owned()), "{waits:?}");
     world.run(&plan);
     assert!(world.observed.guests.is_empty());
     assert!(
@@ -262,4 +263,28 @@ fn snapshots_of_a_root_are_pruned_as_the_spec_keeps_them() {
     let kept = &world.observed.snapshots[&DatasetPath::parse("jails/shop").unwrap()];
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|snapshot| snapshot.user["com.zed:guest"] == "jail:shop"));
+}
+
+#[test]
+fn a_jail_between_two_of_one_component_belongs_to_it() {
+    let mut world = world();
+    let text = r#"(
+    datasets: {"a": ()},
+    jails: {
+        "db": (dataset: "jails/db", release: "14.2-RELEASE"),
+        "middle": (dataset: "jails/middle", release: "14.2-RELEASE", depends_on: ["db"]),
+        "web": (dataset: "jails/web", release: "14.2-RELEASE", depends_on: ["middle"]),
+        "last": (dataset: "jails/last", release: "14.2-RELEASE", depends_on: ["web"]),
+    },
+    apps: {
+        "db": (dataset: "a/db", version: "1", runtime: Jail("db"), command: ["x"]),
+        "web": (dataset: "a/web", version: "1", runtime: Jail("web"), command: ["x"], depends_on: ["db"]),
+    },
+)"#;
+    let text = text.replace("{\"a\": ()}", "{\"a\": (), \"a/db\": (), \"a/web\": ()}");
+    let plan = world.converge("d", &text);
+    assert_eq!(order(&plan), ["datasets <- ", "db+web <- datasets", "jail:last <- datasets db+web"]);
+    let made: Vec<String> = lines(&plan).into_iter().filter(|line| line.starts_with("MakeGuest")).collect();
+    assert_eq!(made, ["jail:db", "jail:middle", "jail:web", "jail:last"].map(|id| format!("MakeGuest {id}")));
+    assert!(world.plan("d", &text).is_empty());
 }

@@ -10,6 +10,7 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     for (path, text) in tree.with_extension("md") {
         links(tree, path, text, findings);
         example_paths(tree, path, text, findings);
+        named_tests(tree, path, text, findings);
     }
     code_map(tree, findings);
     adrs(tree, findings);
@@ -54,6 +55,26 @@ fn example_paths(tree: &Tree, path: &str, text: &str, findings: &mut Vec<Finding
                     message: format!("{named} is not there"),
                 });
             }
+        }
+    }
+}
+
+/// A test that a document names, as `name` in `path/file.rs`, is there.
+fn named_tests(tree: &Tree, path: &str, text: &str, findings: &mut Vec<Finding>) {
+    const BETWEEN: &str = "` in `";
+    // The two may stand on two lines.
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (at, _) in flat.match_indices(BETWEEN) {
+        let name = flat[..at].rsplit('`').next().unwrap_or_default();
+        let file = flat[at + BETWEEN.len()..].split('`').next().unwrap_or_default();
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name || Path::new(file).extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        if !tree.files.get(file).is_some_and(|source| source.contains(&format!("fn {name}("))) {
+            let line = 1 + text.lines().position(|line| line.contains(name)).unwrap_or_default();
+            let message = format!("{file} has no `{name}`");
+            findings.push(Finding { path: path.into(), line, rule: "named-tests", message });
         }
     }
 }

@@ -117,6 +117,8 @@ fn documents_tell_the_truth_about_files() {
         ("docs/ARCHITECTURE.md", "`zed-x` in `x/`\n"),
         ("x/Cargo.toml", "[package]\nname = \"zed-x\"\n"),
         ("y/Cargo.toml", "[package]\nname = \"zed-y\"\n"),
+        ("docs/c.md", "`shown` in\n`x/a.rs`, `gone` in `x/a.rs`, `zed-x` in `x/`\n"),
+        ("x/a.rs", "fn shown() {}\n"),
         ("docs/adr/0001-x.md", "## Status\n\n## Context\n\n## Consequences\n"),
     ];
     assert_eq!(
@@ -125,6 +127,7 @@ fn documents_tell_the_truth_about_files() {
             "docs/a.md:1 links",
             "docs/a.md:1 links",
             "docs/b.md:3 examples-in-docs",
+            "docs/c.md:2 named-tests",
             "docs/ARCHITECTURE.md:0 code-map",
             "docs/ARCHITECTURE.md:0 code-map",
             "docs/adr/0001-x.md:0 adr",

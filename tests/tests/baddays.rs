@@ -114,7 +114,7 @@ fn a_wrong_checksum_changes_nothing() {
 fn a_missing_artifact_changes_nothing() {
     let web = Web::deployed();
     let verdict = web.fails("()", "artifact: Dir(\"DIR/nowhere\"), command: [\"bin/web\"]");
-    says(&verdict, &["/nowhere is not there or cannot be read: put it there, then save the spec again"]);
+    says(&verdict, &["/nowhere is not there: put it there, then save the spec again"]);
     web.untouched();
 }
 

@@ -16,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -190,7 +191,7 @@ pub(crate) fn ask(socket: &Path, request: &FrontRequest, until: Instant) -> io::
 pub fn explain_bind(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = who_listens(address.port());
+            let holder = who_listens(address);
             format!("the address {address} is taken: {holder}; stop it, or give the app another `listen`")
         }
         io::ErrorKind::AddrNotAvailable => {
@@ -212,26 +213,26 @@ pub(crate) fn explain_taken(port: u16) -> Option<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let taken = TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
     taken.then(|| {
-        let holder = who_listens(port);
+        let holder = who_listens(address);
         format!("the port {address} is taken: {holder}; stop it, or give the app another `PORT`")
     })
 }
 
-fn who_listens(port: u16) -> String {
-    match holder_of(port) {
+fn who_listens(address: SocketAddr) -> String {
+    match holder_of(address) {
         Some(holder) => format!("{holder} listens there"),
         None => "another process listens there".to_owned(),
     }
 }
 
-/// The process that listens on a TCP port, `nginx (pid 7)`, where the system lets this one see it.
+/// The process that listens at a TCP address, `nginx (pid 7)`, where the system lets this one see it.
 #[cfg(target_os = "linux")]
-fn holder_of(port: u16) -> Option<String> {
+fn holder_of(address: SocketAddr) -> Option<String> {
     let tables =
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
     let sockets: Vec<String> = tables
         .iter()
-        .flat_map(|table| listening_inodes(table, port))
+        .flat_map(|table| listening_inodes(table, address))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     let is_one = |link: &Path| sockets.iter().any(|socket| link.as_os_str() == socket.as_str());
@@ -251,25 +252,42 @@ fn holder_of(port: u16) -> Option<String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn holder_of(_port: u16) -> Option<String> {
+fn holder_of(_address: SocketAddr) -> Option<String> {
     None
 }
 
-/// Inodes of the listening sockets on this port, from the kernel's table.
+/// Inodes of the listening sockets that take the connections of this address, from the kernel's table: those at the
+/// address itself, and those at every address of the host.
 #[cfg_attr(
     not(any(test, target_os = "linux")),
     expect(dead_code, reason = "Linux's format; tested everywhere")
 )]
-fn listening_inodes(table: &str, port: u16) -> Vec<&str> {
+fn listening_inodes(table: &str, address: SocketAddr) -> Vec<&str> {
     const LISTEN: &str = "0A";
-    let port = format!(":{port:04X}");
+    let takes = |local: &str| {
+        let Some((ip, port)) = local.split_once(':') else { return false };
+        let everywhere = ip.bytes().all(|digit| digit == b'0');
+        port == format!("{:04X}", address.port()) && (everywhere || ip == table_ip(address.ip()))
+    };
     let lines = table.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
     lines
-        .filter(|fields| {
-            fields.get(1).is_some_and(|local| local.ends_with(&port)) && fields.get(3) == Some(&LISTEN)
-        })
+        .filter(|fields| fields.get(1).is_some_and(|local| takes(local)) && fields.get(3) == Some(&LISTEN))
         .filter_map(|fields| fields.get(9).copied())
         .collect()
+}
+
+/// An address as the kernel's table writes it: words of four bytes in the machine's own order.
+#[cfg_attr(
+    not(any(test, target_os = "linux")),
+    expect(dead_code, reason = "Linux's format; tested everywhere")
+)]
+fn table_ip(ip: IpAddr) -> String {
+    let bytes = match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let word = |four: &[u8]| four.try_into().map(u32::from_ne_bytes).unwrap_or_default();
+    bytes.chunks(4).map(|four| format!("{:08X}", word(four))).collect()
 }
 
 #[cfg(test)]
@@ -311,8 +329,13 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 111 1 0 100 0 0 10 0\n\
             1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000  0 0 222 1 0 20 4 30 10 -1\n\
-            2: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 333 1 0 100 0 0 10 0\n";
-        assert_eq!(listening_inodes(table, 8080), ["111"]);
-        assert!(listening_inodes(table, 81).is_empty());
+            2: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 333 1 0 100 0 0 10 0\n\
+            3: 0F49007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 444 1 0 100 0 0 10 0\n";
+        let inodes = |address: &str| listening_inodes(table, address.parse().expect("an address"));
+        if cfg!(target_endian = "little") {
+            assert_eq!(inodes("127.0.0.1:8080"), ["111"], "not that of 127.0.73.15");
+        }
+        assert_eq!(inodes("10.0.0.1:22"), ["333"], "it listens everywhere");
+        assert!(inodes("127.0.0.1:81").is_empty());
     }
 }

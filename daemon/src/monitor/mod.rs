@@ -4,8 +4,8 @@
 //! written to the store, and a new daemon begins with `unknown`. Never decides anything: an app that is unhealthy is
 //! shown and told, and stays what it is.
 //!
-//! While a worker is at a deploy, its apps are left alone: the deploy asks them itself. At most [`MOST_AT_ONCE`] checks
-//! are under way, and no more than [`MOST_A_SECOND`] begin in a second, whatever the number of apps.
+//! While a worker is at a deploy, its apps are left alone: the deploy asks them itself. At most `MOST_AT_ONCE` checks
+//! are under way, and no more than `MOST_A_SECOND` begin in a second, whatever the number of apps.
 
 mod state;
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its own values fails")]
 
+use proptest::prelude::ProptestConfig;
 use proptest::prelude::TestCaseError;
 use proptest::prelude::any;
 use proptest::prop_assert_eq;
@@ -435,6 +436,8 @@ fn reparse(spec: &DeploySpec, text: &str) -> Result<DeploySpec, TestCaseError> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_form_of_a_spec_means_the_same(choices in proptest::collection::vec(any::<u8>(), 0..600)) {
         let spec = Maker { choices: &choices }.spec();

@@ -105,6 +105,8 @@ fn interrupted(zed: &mut Zed, work: Work, fault: Fault, target: &str) -> bool {
     if zed.try_launch().is_err() {
         return true;
     }
+    // Before its first look at the host the daemon refuses verbs.
+    zed.sh("for i in $(seq 100); do grep -qx 'state running' $M/apps/hello/status && break; sleep 0.1; done");
     let ended = match work {
         Work::Deploy => zed.sh(&format!("{}; sync $M/deploy/hello.ron", edit(target))),
         // fsync gives the outcome, where `echo >` cannot.

@@ -4,11 +4,14 @@
 //! two of a blue-green app listen on the strategy's ports. A probe of the first one's port follows. Pure.
 
 use crate::instance::Instance;
+use crate::observed::Observed;
+use crate::plan::Release;
 use crate::plan::Route;
 use crate::plan::RunSpec;
 use crate::plan::Step;
 use crate::props::AppStamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use zed_spec::App;
 use zed_spec::AppName;
 use zed_spec::Health;
@@ -19,6 +22,8 @@ use zed_spec::Strategy;
 
 /// The variable that says where an app listens.
 const PORT: &str = "PORT";
+/// TERM to KILL for a front: what it forwards is drained before.
+const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 /// True when two versions of the app may serve side by side, each on a port of its own.
 pub(crate) fn is_blue_green(app: &App) -> bool {
@@ -94,6 +99,26 @@ pub(crate) fn route_of(name: &AppName, app: &App, numbers: impl IntoIterator<Ite
         .filter_map(|number| Some((Instance::new(name, number), port_of(app, number)?)))
         .collect();
     Some(Route { app: name.clone(), listen, backends, user: app.user.clone() })
+}
+
+/// True when the app's front runs.
+pub(crate) fn has_front(app: &AppName, observed: &Observed) -> bool {
+    observed.process(app, 0).is_some_and(|front| front.status.is_alive())
+}
+
+/// Where the front of a deployed app forwards to now: to those of its processes that live. Nothing when it does not
+/// run, or when none of them does.
+pub(crate) fn route_now(release: &Release, stamp: &AppStamp, observed: &Observed) -> Option<Route> {
+    let (app, definition) = (&release.app, &release.definition);
+    let alive = observed.alive(app);
+    let serving = numbers(definition, Some(stamp)).into_iter().filter(|number| alive.contains(number));
+    let route = route_of(app, definition, serving).filter(|route| !route.backends.is_empty());
+    route.filter(|_| has_front(app, observed))
+}
+
+/// Ends a front.
+pub(crate) fn stop_front(app: &AppName) -> Step {
+    Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE }
 }
 
 #[cfg(test)]

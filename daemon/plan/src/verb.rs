@@ -28,21 +28,20 @@ use crate::props::parse_stamps;
 use crate::props::stamp_edits;
 use crate::release::has_process;
 use crate::release::run_spec_of;
+use crate::shape::has_front;
 use crate::shape::health_of;
 use crate::shape::is_blue_green;
 use crate::shape::numbers;
 use crate::shape::port_of;
+use crate::shape::route_now;
 use crate::shape::route_of;
+use crate::shape::stop_front;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 use zed_spec::AppName;
 use zed_spec::DatasetPath;
 use zed_spec::DeployName;
 use zed_spec::Restart;
-
-/// TERM to KILL for a front.
-const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 /// What an operator asks of an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,12 +192,11 @@ impl Target<'_> {
             let commit_at = steps.len();
             return Ok((steps, commit_at));
         }
-        let before = numbers(definition, Some(self.found.stamp()));
         let after = numbers(definition, Some(&stamp));
         let alive = self.observed.alive(app);
         match verb {
             AppVerb::Stop => {
-                steps.extend(self.stop_front(&before));
+                steps.extend(self.stop_front());
                 for number in alive.iter().rev() {
                     steps.push(self.stop(*number)?);
                 }
@@ -213,14 +211,10 @@ impl Target<'_> {
             }
         }
         if let Some(route) = route_of(app, definition, after.iter().copied()) {
-            let front = self.observed.process(app, 0).is_some_and(|front| front.status.is_alive());
-            let serving = before.iter().copied().filter(|number| alive.contains(number));
-            let old = route_of(app, definition, serving).filter(|route| !route.backends.is_empty());
-            let stop = Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE };
-            let undo = match old.filter(|_| front) {
+            let undo = match route_now(self.release, self.found.stamp(), self.observed) {
                 Some(route) => vec![Step::Route { route }],
-                None if front => Vec::new(),
-                None => vec![stop],
+                None if has_front(app, self.observed) => Vec::new(),
+                None => vec![stop_front(app)],
             };
             steps.push(PlannedStep { step: Step::Route { route }, undo, why: String::new() });
         }
@@ -286,12 +280,13 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn stop_front(&self, before: &[u32]) -> Option<PlannedStep> {
-        self.observed.process(self.app, 0).filter(|front| front.status.is_alive())?;
-        let route = route_of(self.app, &self.release.definition, before.iter().copied());
-        Some(PlannedStep {
-            step: Step::StopApp { instance: Instance::front(self.app), grace: FRONT_GRACE },
-            undo: route.map(|route| Step::Route { route }).into_iter().collect(),
+    fn stop_front(&self) -> Option<PlannedStep> {
+        has_front(self.app, self.observed).then(|| PlannedStep {
+            step: stop_front(self.app),
+            undo: route_now(self.release, self.found.stamp(), self.observed)
+                .map(|route| Step::Route { route })
+                .into_iter()
+                .collect(),
             why: "nobody is to connect any more".into(),
         })
     }

@@ -14,15 +14,14 @@ use crate::plan::Route;
 use crate::plan::Step;
 use crate::release::has_process;
 use crate::release::run_spec_of;
+use crate::shape::has_front;
 use crate::shape::health_of;
-use crate::shape::numbers;
 use crate::shape::port_of;
+use crate::shape::route_now;
 use crate::shape::route_of;
+use crate::shape::stop_front;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// TERM to KILL for a front: what it forwards is drained before.
-const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 impl<'a> Deploy<'a> {
     /// Both versions run; the new one gets the traffic when it is healthy.
@@ -141,12 +140,7 @@ impl<'a> Deploy<'a> {
     pub(super) fn route_before(&self, node: &Node<'a>) -> Option<Route> {
         let found = node.located?;
         let release = self.input.releases.get(&found.stamp.spec)?;
-        self.input.observed.process(node.name, 0).filter(|front| front.status.is_alive())?;
-        let alive = self.input.observed.alive(node.name);
-        let mut serving = numbers(&release.definition, Some(&found.stamp));
-        serving.retain(|number| alive.contains(number));
-        let route = route_of(node.name, &release.definition, serving)?;
-        (!route.backends.is_empty()).then_some(route)
+        route_now(release, &found.stamp, self.input.observed)
     }
 
     /// The front forwards to what the app has now.
@@ -154,12 +148,9 @@ impl<'a> Deploy<'a> {
         let node = &self.nodes[index];
         let Some(effective) = node.effective.as_ref().filter(|e| has_process(e.app)) else { return };
         let Some(new) = route_of(node.name, effective.app, node.numbers.iter().copied()) else { return };
-        let front = self.input.observed.process(node.name, 0).is_some_and(|front| front.status.is_alive());
         let undo = match (node.action, node.way) {
             (Action::Start, _) => Vec::new(),
-            _ if !front => {
-                vec![Step::StopApp { instance: Instance::front(node.name), grace: FRONT_GRACE }]
-            }
+            _ if !has_front(node.name, self.input.observed) => vec![stop_front(node.name)],
             // The old processes do not run yet when this is taken back: their own undo sees to it.
             (Action::Deploy, Way::Replace) => Vec::new(),
             _ => self.route_before(node).map(|route| Step::Route { route }).into_iter().collect(),
@@ -215,10 +206,9 @@ impl<'a> Deploy<'a> {
             .as_ref()
             .is_some_and(|effective| route_of(node.name, effective.app, std::iter::empty()).is_some());
         let Some(_) = self.input.observed.process(node.name, 0).filter(|_| !wanted) else { return };
-        let front = Instance::front(node.name);
         let why = "the app has no address of its own any more";
-        draft.push(Step::StopApp { instance: front.clone(), grace: FRONT_GRACE }, Vec::new(), why);
-        draft.push(Step::ForgetApp { instance: front }, Vec::new(), why);
+        draft.push(stop_front(node.name), Vec::new(), why);
+        draft.push(Step::ForgetApp { instance: Instance::front(node.name) }, Vec::new(), why);
     }
 
     /// What ran as this process before, and how long it may take to stop.

@@ -38,10 +38,13 @@ use crate::release::has_process;
 use crate::release::run_spec_of;
 use crate::retention::Retention;
 use crate::retention::prune;
+use crate::shape::has_front;
 use crate::shape::health_of;
 use crate::shape::hook;
 use crate::shape::numbers;
+use crate::shape::route_now;
 use crate::shape::route_of;
+use crate::shape::stop_front;
 use crate::world::Located;
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -52,8 +55,6 @@ use zed_spec::DatasetPath;
 
 /// TERM to KILL for an app whose record is missing.
 const GRACE: Duration = Duration::from_secs(10);
-/// TERM to KILL for a front.
-const FRONT_GRACE: Duration = Duration::from_secs(1);
 
 /// One dataset that goes back.
 struct Back<'a> {
@@ -414,20 +415,14 @@ impl<'a> Rollback<'a> {
             return;
         }
         let Some(new) = route_of(app, &release.definition, runs.iter().map(|run| run.number)) else { return };
-        let front = self.input.observed.process(app, 0).is_some_and(|front| front.status.is_alive());
-        let stop = Step::StopApp { instance: Instance::front(app), grace: FRONT_GRACE };
-        let undo = if front { Vec::new() } else { vec![stop] };
+        let undo = if has_front(app, self.input.observed) { Vec::new() } else { vec![stop_front(app)] };
         self.push(Step::Route { route: new }, undo, String::new());
     }
 
-    /// Where an app's front forwards to now; nothing when it does not run, or forwards to nobody that lives.
+    /// Where an app's front forwards to now.
     fn route_before(&self, app: &AppName) -> Option<Route> {
-        let found = self.world.apps.get(app)?;
-        let definition = &self.release(&found.stamp)?.definition;
-        self.input.observed.process(app, 0).filter(|front| front.status.is_alive())?;
-        let alive = self.input.observed.alive(app);
-        let serving = numbers(definition, Some(&found.stamp)).into_iter().filter(|n| alive.contains(n));
-        route_of(app, definition, serving).filter(|route| !route.backends.is_empty())
+        let stamp = &self.world.apps.get(app)?.stamp;
+        route_now(self.release(stamp)?, stamp, self.input.observed)
     }
 
     /// What the release of then does not have: further processes, a front.
@@ -445,8 +440,7 @@ impl<'a> Rollback<'a> {
             }
             let instance = Instance::front(&release.app);
             let why = "the release has no address of its own";
-            let stop = Step::StopApp { instance: instance.clone(), grace: FRONT_GRACE };
-            self.push(stop, Vec::new(), why.to_owned());
+            self.push(stop_front(&release.app), Vec::new(), why.to_owned());
             self.push(Step::ForgetApp { instance }, Vec::new(), why.to_owned());
         }
     }

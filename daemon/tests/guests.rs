@@ -229,6 +229,21 @@ fn a_package_that_cannot_be_had_leaves_the_jail_as_it_was() {
 }
 
 #[test]
+fn a_jail_conf_that_jail_refuses_leaves_the_jail_as_it_was() {
+    let ground = Ground::new();
+    let daemon = ground.daemon(Faults::none());
+    ground.converge(&daemon, &example()).unwrap();
+    let before = ground.picture();
+    let bad = upgraded().replace("\"enforce_statfs\"", "\"enforce.statfs\"");
+    let error = ground.converge(&daemon, &bad).unwrap_err();
+    assert!(error.contains("jail: shop: unknown parameter: enforce.statfs"), "{error}");
+    assert!(error.contains("what was before is back"), "{error}");
+    assert_eq!(ground.picture(), before);
+    ground.converge(&daemon, &upgraded()).unwrap();
+    daemon.stop();
+}
+
+#[test]
 fn an_app_whose_new_version_fails_is_put_back_in_its_jail() {
     let ground = Ground::new();
     let daemon = ground.daemon(Faults::none());

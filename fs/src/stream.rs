@@ -181,7 +181,8 @@ impl Place {
         }
         let replaced =
             std::fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) != (here.dev(), here.ino()));
-        if replaced && (continues || at == here.len()) {
+        // A last word may have come between the two looks: the old file is read to its end first.
+        if replaced && file.metadata()?.len() == at && (continues || at == here.len()) {
             self.file = File::open(path).ok();
             self.base = offset;
         }

@@ -50,6 +50,45 @@ fn values(conf: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// The first line that jail.conf(5) does not allow where every statement has a line of its own.
+fn syntax_error(conf: &str) -> Option<usize> {
+    let fine = |line: &str| line.is_empty() || line.starts_with('#') || line.ends_with([';', '{', '}']);
+    let unbalanced = conf.matches('{').count() != conf.matches('}').count();
+    let line = conf.lines().position(|line| !fine(line.trim())).map(|index| index + 1);
+    line.or_else(|| unbalanced.then(|| conf.lines().count()))
+}
+
+/// The first parameter that neither jail(8) nor the kernel has: its own ones, and the families of jail(8)'s page.
+fn unknown_parameter(conf: &str) -> Option<String> {
+    const ALONE: [&str; 12] = [
+        "path",
+        "persist",
+        "vnet",
+        "interface",
+        "depend",
+        "securelevel",
+        "devfs_ruleset",
+        "enforce_statfs",
+        "osrelease",
+        "osreldate",
+        "name",
+        "jid",
+    ];
+    const FAMILIES: [&str; 11] = [
+        "allow", "children", "cpuset", "exec", "host", "ip4", "ip6", "mount", "sysvmsg", "sysvsem", "sysvshm",
+    ];
+    let names = conf
+        .lines()
+        .map(str::trim)
+        .filter_map(|line| line.strip_suffix(';'))
+        .map(|line| line.split(['=', '+']).next().unwrap_or(line).trim().to_owned());
+    let known = |name: &str| {
+        let family = name.split('.').next().unwrap_or(name);
+        ALONE.contains(&name) || FAMILIES.contains(&family) || ["vnet.interface", "nopersist"].contains(&name)
+    };
+    names.into_iter().find(|name| !known(name))
+}
+
 /// rc.d/jail with a jail.conf.d, and rc.d/bastille.
 pub(super) fn start_at_boot(world: &mut World) {
     let (single, bastille) = (Path::new("/etc/jail.conf.d"), Path::new("/usr/local/bastille/jails"));
@@ -147,8 +186,14 @@ impl World {
         let Some(text) = self.tree.text(conf) else {
             return said(1, format!("jail: {}: No such file or directory", conf.display()));
         };
+        if let Some(line) = syntax_error(&text) {
+            return said(1, format!("jail: {} line {line}: syntax error", conf.display()));
+        }
         if !text.lines().any(|line| line == format!("{name} {{")) {
             return said(1, format!("jail: {name}: no such jail in {}", conf.display()));
+        }
+        if let Some(unknown) = unknown_parameter(&text) {
+            return said(1, format!("jail: {name}: unknown parameter: {unknown}"));
         }
         if self.jails.contains_key(name) {
             return said(1, format!("jail: \"{name}\" already exists"));

@@ -277,10 +277,6 @@ fn listening_inodes(table: &str, address: SocketAddr) -> Vec<&str> {
 }
 
 /// An address as the kernel's table writes it: words of four bytes in the machine's own order.
-#[cfg_attr(
-    not(any(test, target_os = "linux")),
-    expect(dead_code, reason = "Linux's format; tested everywhere")
-)]
 fn table_ip(ip: IpAddr) -> String {
     let bytes = match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),

@@ -15,8 +15,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::Weak;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// How long the kernel may keep what cannot change unnoticed. Not longer, because it would go on showing it
@@ -32,7 +30,6 @@ const MAX_KEPT: usize = 256;
 pub(super) struct Kernel {
     notifier: OnceLock<Notifier>,
     kept: Mutex<HashSet<u64>>,
-    heard: AtomicBool,
 }
 
 impl Kernel {
@@ -100,18 +97,6 @@ impl Kernel {
         if may_keep {
             self.kept.lock().remove(&ino);
         }
-    }
-
-    /// A handler says whether it was seen in fuser's log.
-    pub(super) fn note_heard(&self, heard: bool) {
-        if heard {
-            self.heard.store(true, Relaxed);
-        }
-    }
-
-    /// True when a handler was.
-    pub(super) fn heard(&self) -> bool {
-        self.heard.load(Relaxed)
     }
 }
 

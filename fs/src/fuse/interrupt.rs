@@ -3,7 +3,7 @@
 //! fuser 0.18 answers FUSE_INTERRUPT with ENOSYS, after which the kernel never sends one again and waits
 //! uninterruptibly (docs/adr/0060). It logs every request on its loop thread before it dispatches it, so a
 //! logger can answer the interrupted request first; the kernel then ignores the ENOSYS, because the request
-//! that it names is gone. The version of fuser is pinned, a mount is refused when the log is not heard, and
+//! that it names is gone. The version of fuser is pinned, a mount is refused when the log cannot be heard, and
 //! tests send real signals. Must never be slow for other requests: it stops formatting at their first letter.
 
 use super::parked::Parked;
@@ -29,7 +29,6 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The parked requests of the mount whose loop this thread is. Numbers of requests mean nothing elsewhere.
     static PARKED: RefCell<Weak<Parked>> = const { RefCell::new(Weak::new()) };
-    static HEARD: Cell<bool> = const { Cell::new(false) };
     static ANSWERED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -47,7 +46,8 @@ pub fn install_interrupt_logger(forward: Box<dyn Log>) -> Result<(), log::SetLog
 
 /// True when the logger is ours and gets what it needs.
 pub(super) fn is_installed() -> bool {
-    INSTALLED.load(SeqCst) && log::max_level() >= LevelFilter::Debug
+    let most = log::STATIC_MAX_LEVEL.min(log::max_level());
+    INSTALLED.load(SeqCst) && most >= LevelFilter::Debug
 }
 
 /// Called on the loop thread, before a request is parked: interrupts that this thread reads are for these.
@@ -57,11 +57,6 @@ pub(super) fn serve(parked: &Weak<Parked>) {
             *current = Weak::clone(parked);
         }
     });
-}
-
-/// True when this thread's requests are seen in the log.
-pub(super) fn heard() -> bool {
-    HEARD.get()
 }
 
 struct InterruptLogger {
@@ -75,7 +70,6 @@ impl Log for InterruptLogger {
 
     fn log(&self, record: &Record<'_>) {
         if record.target() == REQUESTS && record.level() == Level::Debug {
-            HEARD.set(true);
             let interrupted = interrupted(record.args());
             let answered = interrupted.is_some_and(|unique| {
                 PARKED.with_borrow(Weak::upgrade).is_some_and(|parked| parked.interrupt(unique))

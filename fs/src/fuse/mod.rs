@@ -94,14 +94,6 @@ pub enum MountError {
         /// The cause.
         source: io::Error,
     },
-    /// It does not answer.
-    #[error("the mount on {} does not answer", path.display())]
-    Silent {
-        /// The mount point.
-        path: PathBuf,
-        /// The cause, when there is one.
-        source: io::Error,
-    },
 }
 
 /// A mounted tree. Dropping it takes the mount away.
@@ -112,7 +104,7 @@ pub struct Mounted {
     path: PathBuf,
 }
 
-/// Mounts the tree, and returns when it answers.
+/// Mounts the tree, and returns when it answers requests.
 ///
 /// # Errors
 /// See [`MountError`]. Our own dead mount is cleared; nothing else that is mounted there is touched.
@@ -136,12 +128,8 @@ pub fn mount(tree: &Arc<Tree>, folder: &Path, settings: &MountSettings) -> Resul
     let fs = ZedFs::new(Arc::clone(tree), Arc::clone(&parked), Arc::clone(&kernel));
     let session = fuser::spawn_mount(fs, &path, &config(settings)).map_err(failed)?;
     let mounted = Mounted { tree: Arc::clone(tree), parked, path: path.clone(), session: Some(session) };
-    wait_until_it_answers(&path)?;
-    if !kernel.heard() {
-        return Err(MountError::NoInterrupts(
-            "fuser's log of requests does not reach us (is its level limited?)",
-        ));
-    }
+    // fuser has shaken hands with the kernel: it answers. Nothing is asked of the mount to see that: a request of this
+    // very process would keep it from dying while the kernel waits for its answer.
     if let Some(session) = &mounted.session {
         kernel.attach(session.notifier(), tree);
     }
@@ -228,22 +216,6 @@ fn keep_standard_descriptors() -> io::Result<()> {
             return Ok(());
         }
         std::mem::forget(file);
-    }
-}
-
-/// Asks from another thread, because a mount that does not answer would hold this one.
-fn wait_until_it_answers(path: &Path) -> Result<(), MountError> {
-    let silent = |source| MountError::Silent { path: path.to_path_buf(), source };
-    let (answer, wait) = mpsc::channel();
-    let target = path.join(".meta/uptime");
-    std::thread::Builder::new()
-        .name("zed-ready".to_owned())
-        // Nobody may be waiting any more.
-        .spawn(move || drop(answer.send(std::fs::metadata(target).map(drop))))
-        .map_err(silent)?;
-    match wait.recv_timeout(READY_LIMIT) {
-        Ok(found) => found.map_err(silent),
-        Err(_) => Err(silent(io::Error::from(io::ErrorKind::TimedOut))),
     }
 }
 

@@ -6,7 +6,6 @@
 use super::attrs::file_attr;
 use super::attrs::kind;
 use super::attrs::name_ttl;
-use super::interrupt;
 use super::parked::Reply;
 use super::parked::answer_data;
 use super::parked::answer_empty;
@@ -72,7 +71,6 @@ impl Filesystem for ZedFs {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let mut count = self.count(Op::Lookup);
-        self.kernel.note_heard(interrupt::heard());
         let node = match self.find(parent, name) {
             Ok(node) => node,
             Err(fault) => {
@@ -97,7 +95,6 @@ impl Filesystem for ZedFs {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let _count = self.count(Op::Getattr);
-        self.kernel.note_heard(interrupt::heard());
         let read = || self.tree.attr(&self.node(ino)?);
         self.kernel.answer(&self.tree, ino.0, read, |attr| match attr {
             Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(ino.0, attr)),

@@ -97,9 +97,9 @@ fn tools_rsync() {
     assert_eq!(changes, "", "an unchanged second run reports no change");
     zed.ok("rsync -a $M/deploy/hello.ron $M/apps/hello/status out/ 2>&1 && cmp out/hello.ron hello.ron && test -s out/status");
     zed.assert_version("hello", port, "1.1.0");
-    zed.write_hello("1.2.0", port);
+    zed.write_hello("1.2.0-b", port);
     zed.ok("rsync -a --inplace hello.ron $M/deploy/ && sync $M/deploy/hello.ron");
-    zed.assert_version("hello", port, "1.2.0");
+    zed.assert_version("hello", port, "1.2.0-b");
 }
 
 #[test]

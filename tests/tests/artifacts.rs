@@ -163,7 +163,7 @@ fn an_image_runs_in_a_container_with_its_limit() {
         format!(
             r#"artifact: Oci("{}"), runtime: Container, {more}
             restart: OnFailure(backoff: "1h", max_backoff: "1h"),
-            health: (probes: [Http("http://127.0.0.1:{port}/word"), Exec(["/bin/busybox", "test", "-d", "/www"])], interval: "100ms"),"#,
+            health: (probes: [Http("http://127.0.0.1:{port}/word"), Exec(["/bin/busybox", "test", "-d", "/www"])], interval: "100ms", timeout: "20s", attempts: 300),"#,
             image.display()
         )
     };
@@ -178,7 +178,7 @@ fn an_image_runs_in_a_container_with_its_limit() {
     let more = fields(glutton)
         .replace("Http(", "Tcp(")
         .replace(&format!("http://127.0.0.1:{port}/word"), &format!("127.0.0.1:{port}"));
-    save(&zed, "2.0.0", &more.replace("interval: \"100ms\"", "interval: \"100ms\", attempts: 5"));
+    save(&zed, "2.0.0", &more.replace("attempts: 300", "attempts: 30"));
     let verdict = refused(&zed);
     assert!(verdict.contains("oom killed (limit 32M)"), "{verdict}");
     assert!(zed.ok("cat $M/apps/shop/crash").contains("memory_limit 32M"));

@@ -150,13 +150,19 @@ fn a_disk_that_is_full_in_the_middle_of_unpacking() {
     let verdict = web.fails(quota, GOOD);
     says(&verdict, &["artifacts/web-2.0.0` needs 200", " are free: make room there"]);
     web.untouched();
-    // So many small files need more than they hold: it is full in the middle.
-    web.zed.ok("rm artifacts/web-2.0.0/large; cd artifacts/web-2.0.0; seq 6000 | split -l 1 -a 4 - small");
-    let verdict = web.fails(quota, GOOD);
-    says(&verdict, &["/releases", "` is full: make room there; what was unpacked has been removed"]);
-    web.untouched();
+    if small {
+        // So many small files need more than they hold: it is full in the middle.
+        web.zed.ok("rm artifacts/web-2.0.0/large; cd artifacts/web-2.0.0; head -c 6600000 /dev/urandom | split -b 1100 -a 4 - small");
+        let verdict = web.fails(quota, GOOD);
+        says(&verdict, &["/releases", "` is full: make room there; what was unpacked has been removed"]);
+        web.untouched();
+    } else {
+        eprintln!(
+            "not run on ZFS: its quota counts late, so the disk is not full in the middle of so little"
+        );
+    }
     // Once there is room, it is deployed.
-    web.zed.ok("rm artifacts/web-2.0.0/small*; cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
+    web.zed.ok("rm -f artifacts/web-2.0.0/small* artifacts/web-2.0.0/large; cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
     assert_eq!(web.zed.key("apps/web/status", "version"), "2.0.0");
 }
 

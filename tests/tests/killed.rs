@@ -135,6 +135,8 @@ fn cgroups_beside(pid: &str) -> Vec<BTreeSet<String>> {
             continue;
         }
         let folder = Path::new("/sys/fs/cgroup").join(controllers).join(path.trim_start_matches('/'));
+        // In version 2 the program is in a leaf of its app's cgroup.
+        let folder = if folder.ends_with("run") { folder.parent().unwrap_or(&folder) } else { &folder };
         let beside = std::fs::read_dir(folder.parent().expect("it has one")).into_iter().flatten().flatten();
         let folders = beside.filter(|entry| entry.path().is_dir());
         found.push(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect());

@@ -20,6 +20,8 @@ use std::net::Ipv4Addr;
 use std::net::Shutdown;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use zed_host::Host;
@@ -28,9 +30,16 @@ use zed_plan::Instance;
 /// More than all buffers on the way together.
 const LARGE: usize = 64 << 20;
 
-/// A port on which nobody listens.
+/// A port on which nobody listens, and nobody will who asks the kernel for a free one: those are above.
 fn dead_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind").local_addr().expect("address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = std::process::id() * 16 + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + number % 20_000).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod condition;
 mod decode;
 mod defaults;
 mod diagnostics;
+pub mod job;
 mod listen;
 mod names;
 mod quantity;

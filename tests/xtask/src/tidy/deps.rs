@@ -17,6 +17,7 @@ const NEVER_REACHED: &[(&str, &[&str])] = &[
     ("zed-store", &["fuser", "zed-host", "zed-fs", "zed-plan", "zedd", "tokio"]),
     ("zed-host", &["fuser", "zed-fs", "zedd", "tokio", "hyper", "zed-artifact"]),
     ("zed-front", &["fuser", "zed-fs", "zed-store", "zedd"]),
+    ("zed-gpu", &["tokio", "zed-store", "zedd"]),
     ("zed-artifact", &["tokio", "fuser", "zed-store", "zed-host", "zed-fs", "zed-plan", "zedd"]),
 ];
 

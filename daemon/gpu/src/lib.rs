@@ -1,0 +1,10 @@
+//! GPU nodes: Vulkan devices as processes with dispatch queues, and the operations that they know.
+//!
+//! A job (`zed_spec::job`) becomes a [`program::Program`] of kernels in `ops`; the node, a process of its own, compiles
+//! and runs them; zedd's side keeps the queue. Only `vk/` imports ash; nothing that hangs or dies in a driver may
+//! reach zedd.
+
+pub mod device;
+pub mod ops;
+pub mod program;
+pub mod wire;

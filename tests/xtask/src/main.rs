@@ -1,4 +1,4 @@
-//! `cargo xtask`: demo, test, bench, tidy, zfs. Parses the command line and says how it ended.
+//! `cargo xtask`: demo, test, bench, tidy, zfs, vulkan. Parses the command line and says how it ended.
 
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 
@@ -26,6 +26,8 @@ enum Command {
     Tidy,
     /// Run a command, or the tests, where real ZFS is.
     Zfs(xtask::zfs::Options),
+    /// Run a command with a Vulkan driver that needs no GPU (lavapipe), as `vulkaninfo --summary`.
+    Vulkan(xtask::vulkan::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => xtask::bench::run(&options),
         Command::Tidy => tidy(),
         Command::Zfs(options) => xtask::zfs::run(&options),
+        Command::Vulkan(options) => xtask::vulkan::run(&options),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -13,12 +13,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 mod cross;
+mod gpu;
 mod tools;
 
 /// Command line of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these tiers: fmt, clippy, unit, tidy, doc, cross, fault, fuse, demo, tools, zfs.
+    /// Run only these tiers: fmt, clippy, unit, tidy, doc, cross, fault, fuse, gpu, demo, tools, zfs.
     pub tiers: Vec<String>,
     /// Leave these tiers out (each is printed as not run).
     #[arg(long, value_name = "TIER")]
@@ -51,6 +52,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "cross", what: "the workspace type-checks for FreeBSD and illumos", run: cross::tier },
     Tier { name: "fault", what: "kill or fail at every step of deploy and rollback", run: fault },
     Tier { name: "fuse", what: "the daemon through a real mount and its socket", run: fuse },
+    Tier { name: "gpu", what: "GPU nodes on a real Vulkan driver (lavapipe)", run: gpu::tier },
     Tier { name: "demo", what: "the newcomer's tour, as a newcomer runs it", run: demo },
     Tier { name: "tools", what: "ansible, rsync, vim, install, sed on a real mount", run: tools::tier },
     Tier { name: "zfs", what: "stores, faults and the daemon on real OpenZFS", run: zfs },
@@ -207,6 +209,8 @@ fn build_programs() -> Result<(), String> {
 
 /// Which test programs of the selected packages run.
 enum Pick {
+    /// All.
+    All,
     /// Those of this name.
     Only(&'static str),
     /// All but those of this name.
@@ -222,6 +226,7 @@ fn tests(sum: &mut Counts, select: &[&str], pick: &Pick, env: &[(&str, &OsStr)])
             Cmd::cargo().args(["nextest", "run", "--no-fail-fast", "--status-level", "slow"]).args(select);
         let cmd = cmd.args(["--cargo-quiet", "--show-progress", "none"]);
         cmd.arg("-E").arg(match pick {
+            Pick::All => "all()".to_owned(),
             Pick::Only(name) => format!("binary({name})"),
             Pick::Without(name) => format!("not binary({name})"),
         })
@@ -230,7 +235,7 @@ fn tests(sum: &mut Counts, select: &[&str], pick: &Pick, env: &[(&str, &OsStr)])
         match pick {
             Pick::Only(name) => cmd.args(["--test", name]),
             // `cargo test` cannot leave a program out: it runs here too.
-            Pick::Without(_) => cmd.args(["--lib", "--bins", "--tests"]),
+            Pick::All | Pick::Without(_) => cmd.args(["--lib", "--bins", "--tests"]),
         }
     };
     let cmd = env.iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value));

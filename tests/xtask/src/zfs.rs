@@ -116,9 +116,7 @@ impl Place {
 
 /// Where programs that are linked to libzfs are built.
 pub(crate) fn target_dir() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    target.join("zfs")
+    crate::target().join("zfs")
 }
 
 /// What a build with `--features zfs` needs in its environment: nothing where libzfs is installed for development,

@@ -7,18 +7,22 @@
 use super::Options;
 use super::Outcome;
 use crate::count::Counts;
+use crate::debian;
+use crate::debian::Packages;
+use crate::debian::Suite;
 use crate::shell::Cmd;
-use crate::shell::has_program;
-use std::ffi::OsStr;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The systems, in the words of the compiler.
 const TARGETS: [&str; 2] = ["x86_64-unknown-freebsd", "x86_64-unknown-illumos"];
 
 /// What is unpacked, with what it depends on.
-const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const PACKAGES: Packages = Packages {
+    what: "the compiler and its library's source",
+    names: &["rustc-web", "cargo-web", "rust-web-src"],
+    suite: Suite::Installed,
+};
 
 pub(super) fn tier(options: &Options, _: &mut Counts) -> Result<Outcome, String> {
     let target_dir = target_dir();
@@ -46,9 +50,7 @@ pub(super) fn tier(options: &Options, _: &mut Counts) -> Result<Outcome, String>
 
 /// A folder of its own: the compiler is another one, and must not make the usual one build everything again.
 fn target_dir() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    target.join("cross")
+    crate::target().join("cross")
 }
 
 /// Variables that a build needs.
@@ -64,16 +66,11 @@ impl Toolchain {
     /// The compiler below `target`, unpacked first if need be; the inner error says why there is none.
     fn ready(target: &Path, no_install: bool) -> Result<Result<Self, String>, String> {
         let folder = target.join("toolchain");
-        if !folder.exists() {
-            if no_install {
-                return Ok(Err(format!("{} is missing, and --no-install", folder.display())));
-            }
-            if let Some(why) = unpack(target, &folder)? {
-                return Ok(Err(why));
-            }
+        if let Err(why) = PACKAGES.ready(&folder, no_install)? {
+            return Ok(Err(why));
         }
         let usr = folder.join("usr");
-        let Some(libraries) = multiarch(&usr.join("lib")) else {
+        let Some(libraries) = debian::libraries(&folder) else {
             return Ok(Err(format!("{} is not whole: remove it to fetch it again", folder.display())));
         };
         let toolchain = Self { usr, libraries };
@@ -118,85 +115,6 @@ impl Toolchain {
     }
 }
 
-/// Fetches and unpacks the compiler into `folder`. `Some` says why that is not possible here.
-fn unpack(target: &Path, folder: &Path) -> Result<Option<String>, String> {
-    let codename = match debian() {
-        Ok(codename) => codename,
-        Err(why) => return Ok(Some(why)),
-    };
-    let failed = |what: &Path, e: std::io::Error| format!("cannot write {}: {e}", what.display());
-    let apt = target.join("apt");
-    let packages = apt.join("cache/archives");
-    for dir in [apt.join("lists/partial"), packages.join("partial")] {
-        std::fs::create_dir_all(&dir).map_err(|e| failed(&dir, e))?;
-    }
-    let sources = apt.join("sources.list");
-    let installed = std::fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
-    std::fs::write(&sources, sources_list(&codename, &installed)).map_err(|e| failed(&sources, e))?;
-    let option = |key: &str, value: &Path| format!("{key}={}", value.display());
-    let get = || {
-        Cmd::new("apt-get")
-            .args(["-q", "-y", "-o", &option("Dir::Etc::sourcelist", &sources)])
-            .args(["-o", "Dir::Etc::sourceparts=-", "-o", &option("Dir::State::lists", &apt.join("lists"))])
-            .args(["-o", &option("Dir::Cache", &apt.join("cache")), "-o", "Debug::NoLocking=1"])
-            .args(["-o", "APT::Sandbox::User=", "--no-install-recommends"])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .deadline(Duration::from_secs(600))
-    };
-    if !get().arg("update").run()?.ok() {
-        return Ok(Some("apt-get cannot read Debian's package lists".into()));
-    }
-    // The solver of apt says which libraries are missing here.
-    if !get().args(["--download-only", "install"]).args(PACKAGES).run()?.ok() {
-        return Ok(Some(format!("apt-get cannot fetch {}", PACKAGES.join(", "))));
-    }
-    let scratch = target.join("toolchain.new");
-    let _ = std::fs::remove_dir_all(&scratch);
-    for package in std::fs::read_dir(&packages).map_err(|e| failed(&packages, e))?.flatten() {
-        let path = package.path();
-        if path.extension() == Some(OsStr::new("deb")) {
-            Cmd::new("dpkg-deb").arg("-x").arg(&path).arg(&scratch).read()?;
-        }
-    }
-    std::fs::rename(&scratch, folder).map_err(|e| failed(folder, e))?;
-    let _ = std::fs::remove_dir_all(&apt);
-    Ok(None)
-}
-
-/// The code name of this Debian; the error says why this is none.
-fn debian() -> Result<String, String> {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let value = |key: &str| {
-        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches('"').to_owned())
-    };
-    if value("ID").as_deref() != Some("debian") || !has_program("apt-get") || !has_program("dpkg-deb") {
-        return Err(
-            "the compiler and its library's source come from Debian, and this is another system".into()
-        );
-    }
-    Ok(value("VERSION_CODENAME").unwrap_or_else(|| "sid".into()))
-}
-
-/// Main and security updates of one Debian release, from the mirrors that this machine uses.
-fn sources_list(codename: &str, installed: &str) -> String {
-    let mut mirrors = installed.lines().filter_map(|line| line.strip_prefix("URIs:")).map(str::trim);
-    let main = mirrors.next().unwrap_or("http://deb.debian.org/debian");
-    let security = mirrors.next().unwrap_or("http://deb.debian.org/debian-security");
-    let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
-    let mut list = format!("deb {signed} {main} {codename} main\n");
-    if codename != "sid" {
-        list.push_str(&format!("deb {signed} {security} {codename}-security main\n"));
-    }
-    list
-}
-
-/// The folder of libraries of this machine's own kind: `lib/x86_64-linux-gnu`.
-fn multiarch(lib: &Path) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(lib).ok()?.flatten().map(|entry| entry.path());
-    folders.into_iter().find(|path| path.to_string_lossy().ends_with("-linux-gnu"))
-}
-
 /// The first version in a text: `rustc 1.96.0 (..)` and `rust-version = "1.95"` are comparable.
 fn numbers(text: &str) -> Vec<u32> {
     let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
@@ -207,6 +125,7 @@ fn numbers(text: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::has_program;
 
     #[test]
     fn versions_are_compared_by_number() {
@@ -214,19 +133,6 @@ mod tests {
         assert_eq!(numbers("rust-version = \"1.95\""), [1, 95]);
         assert!(numbers("rustc 1.100.0") > numbers("rust-version = \"1.95\""));
         assert!(numbers("rustc 1.85.0") < numbers("rust-version = \"1.95\""));
-    }
-
-    #[test]
-    fn packages_come_from_the_mirrors_of_this_machine() {
-        let here = "Types: deb\nURIs: http://mirror/debian\nSuites: x\n\nURIs:  http://mirror/security\n";
-        let list = sources_list("bookworm", here);
-        let lines: Vec<_> = list.lines().map(|l| l.split("] ").nth(1).unwrap()).collect();
-        assert_eq!(
-            lines,
-            ["http://mirror/debian bookworm main", "http://mirror/security bookworm-security main"]
-        );
-        assert!(sources_list("bookworm", "").contains(" http://deb.debian.org/debian bookworm main"));
-        assert_eq!(sources_list("sid", "").lines().count(), 1);
     }
 
     #[test]

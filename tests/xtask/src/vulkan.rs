@@ -105,11 +105,7 @@ impl Mesa {
         Self::ready(&OLD, target()?.join("vulkan-old"), no_install)
     }
 
-    fn ready(
-        packages: &Packages,
-        folder: PathBuf,
-        no_install: bool,
-    ) -> Result<Result<Self, String>, String> {
+    fn ready(packages: &Packages, folder: PathBuf, no_install: bool) -> Result<Result<Self, String>, String> {
         if let Err(why) = packages.ready(&folder, no_install)? {
             return Ok(Err(why));
         }

@@ -27,13 +27,15 @@ pub enum Errno {
     Enospc,
     /// File too large.
     Efbig,
+    /// Resource temporarily unavailable.
+    Eagain,
     /// Input/output error.
     Eio,
 }
 
 impl Errno {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Errno; 11] = [
+    pub const ALL: [Errno; 12] = [
         Errno::Einval,
         Errno::Enoent,
         Errno::Ebusy,
@@ -44,6 +46,7 @@ impl Errno {
         Errno::Enotsup,
         Errno::Enospc,
         Errno::Efbig,
+        Errno::Eagain,
         Errno::Eio,
     ];
 
@@ -60,6 +63,7 @@ impl Errno {
             Errno::Enotsup => "ENOTSUP",
             Errno::Enospc => "ENOSPC",
             Errno::Efbig => "EFBIG",
+            Errno::Eagain => "EAGAIN",
             Errno::Eio => "EIO",
         }
     }

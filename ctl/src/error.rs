@@ -28,6 +28,8 @@ pub enum Code {
     NoSpace,
     /// More than the limit in one write: EFBIG.
     TooLarge,
+    /// A queue takes no more now: EAGAIN.
+    Full,
     /// It was tried and failed; what was before is back: EIO.
     Failed,
     /// Half done and could not be taken back: EIO.
@@ -45,7 +47,7 @@ pub const EXIT_USAGE: u8 = 2;
 
 impl Code {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::BadArgument,
         Code::NotFound,
         Code::Busy,
@@ -56,6 +58,7 @@ impl Code {
         Code::Unsupported,
         Code::NoSpace,
         Code::TooLarge,
+        Code::Full,
         Code::Failed,
         Code::NeedsOperator,
         Code::Internal,
@@ -74,6 +77,7 @@ impl Code {
             Code::Unsupported => "unsupported",
             Code::NoSpace => "no-space",
             Code::TooLarge => "too-large",
+            Code::Full => "full",
             Code::Failed => "failed",
             Code::NeedsOperator => "needs-operator",
             Code::Internal => "internal",
@@ -93,6 +97,7 @@ impl Code {
             Code::Unsupported => Errno::Enotsup,
             Code::NoSpace => Errno::Enospc,
             Code::TooLarge => Errno::Efbig,
+            Code::Full => Errno::Eagain,
             Code::Failed | Code::NeedsOperator | Code::Internal => Errno::Eio,
         }
     }
@@ -111,6 +116,7 @@ impl Code {
             | Code::Unsupported
             | Code::NoSpace
             | Code::TooLarge
+            | Code::Full
             | Code::Failed
             | Code::NeedsOperator
             | Code::Internal => EXIT_FAILED,
@@ -120,7 +126,7 @@ impl Code {
     /// True when the same request may succeed later without anybody changing it.
     pub fn retryable(self) -> bool {
         match self {
-            Code::Busy | Code::Unreachable | Code::NoSpace => true,
+            Code::Busy | Code::Unreachable | Code::NoSpace | Code::Full => true,
             Code::BadArgument
             | Code::NotFound
             | Code::NotPermitted
@@ -149,6 +155,9 @@ impl Code {
             Code::Unsupported => "`hosts/HOST/facts` in the tree shows what this host can do",
             Code::NoSpace => "free space in the store, or raise the quota, then try again",
             Code::TooLarge => "write less at once",
+            Code::Full => {
+                "wait until the queue is shorter (`stats` beside it says how long it is), then write again"
+            }
             Code::Failed => "the verdict and the log say why; correct the cause and save the spec again",
             Code::NeedsOperator => {
                 "a step could not be taken back: put right what the verdict names, then write `retry`"

@@ -90,6 +90,43 @@ pub enum RollbackTarget {
     Version(String),
 }
 
+/// What can be written to `gpu/N/ctl` and to `gpu/N/jobs/ID/ctl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GpuVerb {
+    /// Begin no further job; what runs ends.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Start the node anew when what runs has ended.
+    Restart,
+    /// Let a kernel back that was evicted for its timeouts; without a name all, and release the brake.
+    Forgive {
+        /// Its name, as in `suspects`.
+        kernel: Option<String>,
+    },
+    /// A user's share of the device, 1 to 1000, relative to others.
+    Weight {
+        /// User id or name as written.
+        user: String,
+        /// The share.
+        weight: u32,
+    },
+    /// Keep so many ended jobs.
+    Retain {
+        /// How many.
+        jobs: u32,
+    },
+    /// Of a job: its inputs are complete.
+    Start,
+    /// Of a job: do not run it, or stop it. Of a device: all jobs of the caller that are not running.
+    Cancel,
+    /// Of a job that waits: before or after others of its user.
+    Priority {
+        /// -100 to 100.
+        priority: i8,
+    },
+}
+
 /// One verb, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {

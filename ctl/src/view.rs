@@ -3,6 +3,10 @@
 //! Read leniently, so that a zedctl of one release understands the zedd of another: an absent field is its
 //! default, an unknown one is skipped.
 
+mod gpu;
+
+pub use gpu::*;
+
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -107,6 +107,11 @@ pub trait Control: Send + Sync + 'static {
     /// The file that `/zed/log` streams: the daemon's own log.
     fn log_path(&self) -> &Path;
 
+    /// The GPUs of this host; nothing when the daemon was started without.
+    fn gpus(&self) -> Option<Arc<dyn crate::Gpus>> {
+        None
+    }
+
     /// Calls `hook` after every change of the world (for waking pollers). Must be quick.
     fn on_change(&self, hook: Box<dyn Fn(u64) + Send + Sync>);
 }

@@ -57,6 +57,7 @@ pub fn errno_of(errno: zed_ctl::Errno) -> Errno {
         zed_ctl::Errno::Enotsup => Errno::ENOTSUP,
         zed_ctl::Errno::Enospc => Errno::ENOSPC,
         zed_ctl::Errno::Efbig => Errno::EFBIG,
+        zed_ctl::Errno::Eagain => Errno::EAGAIN,
         zed_ctl::Errno::Eio => Errno::EIO,
     }
 }

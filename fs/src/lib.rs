@@ -8,6 +8,7 @@ mod control;
 mod fault;
 #[cfg(not(target_os = "illumos"))]
 pub mod fuse;
+mod gpu;
 pub mod socket;
 pub mod spec;
 pub mod stream;
@@ -18,4 +19,5 @@ pub mod wait;
 pub use control::*;
 pub use fault::Fault;
 pub use fault::errno_of;
+pub use gpu::*;
 pub use verb::TICKET_LIMIT;

@@ -46,7 +46,7 @@ pub(crate) fn code_of(error: &io::Error) -> Code {
     match Errno::from_raw_os_error(raw) {
         Errno::INVAL => Code::BadArgument,
         Errno::NOENT | Errno::NOTDIR => Code::NotFound,
-        Errno::BUSY | Errno::AGAIN => Code::Busy,
+        Errno::BUSY => Code::Busy,
         Errno::PERM | Errno::ACCESS | Errno::ROFS => Code::NotPermitted,
         Errno::BADMSG => Code::BadSpec,
         Errno::STALE => Code::Stale,
@@ -54,6 +54,7 @@ pub(crate) fn code_of(error: &io::Error) -> Code {
         Errno::NOTSUP | Errno::NOSYS => Code::Unsupported,
         Errno::NOSPC | Errno::DQUOT => Code::NoSpace,
         Errno::FBIG => Code::TooLarge,
+        Errno::AGAIN => Code::Full,
         _ => Code::Failed,
     }
 }

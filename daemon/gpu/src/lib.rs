@@ -7,4 +7,5 @@
 pub mod device;
 pub mod ops;
 pub mod program;
+pub mod wgsl;
 pub mod wire;

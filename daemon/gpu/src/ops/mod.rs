@@ -1,10 +1,25 @@
 //! The catalogue: how each operation is computed, on a device and on the CPU.
 //!
 //! Owns kernels and their CPU references. Never touches a device, and never looks at data when it makes a program.
+//! One file a family, and one beside it in `cpu/`.
+
+mod builder;
+mod cpu;
+mod user;
+
+pub use cpu::CpuError;
+pub use cpu::on_cpu;
 
 use crate::device::Limits;
 use crate::program::Program;
+use crate::wgsl::CompileError;
+use builder::Builder;
+use zed_spec::job::ArrayId;
+use zed_spec::job::DType;
 use zed_spec::job::Job;
+use zed_spec::job::Op;
+use zed_spec::job::Operand;
+use zed_spec::job::Step;
 
 /// Why a job cannot be computed on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,15 +43,69 @@ pub enum PlanError {
         /// Its operation.
         op: &'static str,
     },
+    /// The shader of a `Wgsl` step is not to be dispatched.
+    #[error("step {step} (Wgsl)")]
+    Shader {
+        /// Which step, from 1.
+        step: usize,
+        /// What is wrong.
+        #[source]
+        error: CompileError,
+    },
 }
 
 /// The kernels for a job on a device with such limits. The same job and limits give the same program.
 ///
 /// # Errors
 /// What the device cannot do.
-pub fn program(job: &Job, _limits: &Limits) -> Result<Program, PlanError> {
-    match job.steps.first() {
-        Some(step) => Err(PlanError::Unsupported { step: 1, op: step.op.name() }),
-        None => Ok(Program::default()),
+pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
+    let mut builder = Builder::new(job, limits);
+    let mut at = 0;
+    while let Some(step) = job.steps.get(at) {
+        let double = arrays_of(step).any(|id| job.array(id).dtype == DType::F64);
+        if double && !limits.f64 {
+            return Err(builder.lacks(at, "double precision".to_owned()));
+        }
+        at += match &step.op {
+            Op::Wgsl { .. } => user::plan(&mut builder, at)?,
+            Op::Unary(..)
+            | Op::Binary(..)
+            | Op::Cast(..)
+            | Op::NormalLogPdf { .. }
+            | Op::Reduce(..)
+            | Op::KineticEnergy { .. }
+            | Op::Matmul(..)
+            | Op::Transpose(_)
+            | Op::Random { .. }
+            | Op::Leapfrog { .. }
+            | Op::Chain { .. } => return Err(PlanError::Unsupported { step: at + 1, op: step.op.name() }),
+        };
+    }
+    Ok(builder.finish())
+}
+
+/// All arrays that a step reads or gives.
+fn arrays_of(step: &Step) -> impl Iterator<Item = ArrayId> {
+    operands_of(&step.op).into_iter().chain(step.results.iter().copied())
+}
+
+/// The arrays that an operation reads.
+fn operands_of(op: &Op) -> Vec<ArrayId> {
+    let arrays = |operands: &[Operand]| {
+        let array = |operand: &Operand| match operand {
+            Operand::Array(id) => Some(*id),
+            Operand::Number(_) => None,
+        };
+        operands.iter().filter_map(array).collect()
+    };
+    match op {
+        Op::Unary(_, a) | Op::Cast(_, a) | Op::Reduce(_, a, _) | Op::Transpose(a) => vec![*a],
+        Op::Binary(_, a, b) => arrays(&[*a, *b]),
+        Op::KineticEnergy { p, inv_mass } => vec![*p, *inv_mass],
+        Op::NormalLogPdf { x, mu, sigma } => arrays(&[*x, *mu, *sigma]),
+        Op::Matmul(_, a, b) => vec![*a, *b],
+        Op::Random { .. } => Vec::new(),
+        Op::Leapfrog { q, p, inv_mass, .. } | Op::Chain { q, p, inv_mass, .. } => vec![*q, *p, *inv_mass],
+        Op::Wgsl { inputs, .. } => inputs.clone(),
     }
 }

@@ -1,0 +1,107 @@
+use super::*;
+use crate::program::Author;
+
+fn limits() -> Limits {
+    Limits {
+        push_bytes: 128,
+        workgroup_threads: 1024,
+        groups: [65_535; 3],
+        shared_bytes: 32 << 10,
+        buffer_bytes: 128 << 20,
+        bindings: 16,
+        f64: true,
+    }
+}
+
+fn user(source: &str) -> Kernel {
+    Kernel::new("user", source.to_owned(), Author::User, 2, 0)
+}
+
+fn fault(source: &str) -> String {
+    compile(&user(source), &limits()).expect_err(source).to_string()
+}
+
+const BUFFERS: &str = "@group(0) @binding(0) var<storage, read> a: array<f64>;\n\
+                       @group(0) @binding(1) var<storage, read_write> b: array<f64>;\n";
+
+#[test]
+fn what_cannot_be_dispatched_is_named_with_its_place() {
+    let main = "@compute @workgroup_size(1) fn main() { b[0] = a[0]; }";
+    assert!(compile(&user(&format!("{BUFFERS}{main}")), &limits()).is_ok());
+    for (source, wants) in [
+        (format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = a[0] +;\n}}"), "4:16: "),
+        (
+            format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = exp(a[0]);\n}}"),
+            "4:10: exp has no double",
+        ),
+        (
+            format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = frexp(a[0]).fract;\n}}"),
+            "4:10: frexp has",
+        ),
+        (format!("{BUFFERS}@compute @workgroup_size(1) fn start() {{ b[0] = a[0]; }}"), "one entry point"),
+        (BUFFERS.to_owned(), "has none"),
+        (format!("{BUFFERS}@compute @workgroup_size(2048) fn main() {{ b[0] = a[0]; }}"), "2048 threads"),
+        (
+            format!(
+                "{BUFFERS}var<workgroup> s: array<f64, 5000>;\n@compute @workgroup_size(1) fn main() {{ b[0] = s[1]; }}"
+            ),
+            "40000 bytes of workgroup memory",
+        ),
+        (
+            format!("@group(0) @binding(2) var<storage, read> c: array<f32>;\n{BUFFERS}{main}"),
+            "1:23: variable c must be in group 0",
+        ),
+        (
+            format!("@group(0) @binding(1) var<storage, read> c: array<f32>;\n{BUFFERS}{main}"),
+            "variable b has the binding of",
+        ),
+        (format!("@group(0) @binding(1) var<uniform> c: vec4<f32>;\n{main}"), ""),
+        (format!("{BUFFERS}var<immediate> c: u32;\n{main}"), "put numbers into a buffer"),
+        (format!("{BUFFERS}override c: u32 = 1;\n{main}"), "write const"),
+    ] {
+        let text = fault(&source);
+        assert!(text.contains(wants), "{source}\n{text}");
+        assert!(text.starts_with("shader user-"), "{text}");
+    }
+}
+
+#[test]
+fn a_constant_too_long_for_one_instruction_is_found() {
+    let values = |count: usize| {
+        let list = vec!["1"; count].join(",");
+        format!(
+            "@group(0) @binding(0) var<storage, read_write> b: array<u32>;\n\
+             const table = array<u32, {count}>({list});\n\
+             @compute @workgroup_size(1) fn main() {{ var t = table; b[0] = t[b[1]]; }}"
+        )
+    };
+    assert!(compile(&user(&values(1000)), &limits()).is_ok());
+    assert!(fault(&values(70_000)).contains("a value of 70000 elements"), "{}", fault(&values(70_000)));
+}
+
+#[test]
+fn without_double_precision_it_is_refused() {
+    let source = format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{ b[0] = a[0]; }}");
+    assert!(compile(&user(&source), &Limits { f64: false, ..limits() }).is_err());
+}
+
+#[test]
+fn a_user_s_shader_must_fit_its_buffers_and_not_write_its_inputs() {
+    let body = "@compute @workgroup_size(1) fn main() { b[0] = a[0]; }";
+    let check = |a: &str, bytes: u64| {
+        let source = format!(
+            "@group(0) @binding(0) var<storage, {a}> a: array<f32, 8>;\n\
+             @group(0) @binding(1) var<storage, read_write> b: array<f32>;\n{body}"
+        );
+        check_user(&user(&source), 1, &[bytes, 4], &limits()).map_err(|error| error.fault.to_string())
+    };
+    assert_eq!(check("read", 32), Ok(()));
+    assert_eq!(
+        check("read", 28),
+        Err("1:23: variable a is declared with 32 bytes, its array has 28".to_owned())
+    );
+    assert_eq!(
+        check("read_write", 32),
+        Err("1:23: variable a is an input and must be declared var<storage, read>".to_owned())
+    );
+}

@@ -154,7 +154,7 @@ pub struct ProbeReport {
     pub healthy: bool,
     /// Attempts made.
     pub attempts: u32,
-    /// One line: which probe failed, how often, what it saw last; or what passed.
+    /// One line: which probe failed, how often, what it saw last, how the program ended last; or what passed.
     pub summary: String,
     /// Every attempt, one line each.
     pub transcript: Vec<String>,

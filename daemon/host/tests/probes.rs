@@ -69,8 +69,9 @@ fn get(url: impl Into<String>, expect: Option<u16>, body: Option<&str>) -> Probe
     Probe::Http { url: url.into(), expect, body: body.map(str::to_owned), ca: None, insecure: false }
 }
 
+/// Where nobody listens, whatever other tests do meanwhile: the kernel hands out no port so low.
 fn closed_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address")
+    SocketAddr::from(([127, 0, 0, 1], 1))
 }
 
 fn health(probes: Vec<Probe>, attempts: u32, successes: u32) -> Health {
@@ -445,6 +446,41 @@ fn while_an_app_waits_for_its_restart_attempts_fail_with_its_exit() {
                     program has ended (exit 9) and waits for restart 1";
         assert_eq!(report.summary, says);
     }
+}
+
+/// Ends with 9 when it is started for the first time, then runs on.
+const ENDS_ONCE: &str = "[ ! -e ended ] || exec sleep 1000; touch ended; exit 9";
+
+#[test]
+fn how_the_program_ended_is_told_also_when_the_last_attempt_saw_something_else() {
+    let place = Place::new();
+    let mut start = place.script("web", ENDS_ONCE);
+    start.run.restart = always(Duration::from_millis(10), None);
+    place.host.start(&start).expect("start");
+    // No attempt of this one sees that the process is down.
+    wait_for("its restart", || (place.info("web").restarts == 1).then_some(()));
+    let closed = closed_port();
+    let report = probe(&place, "web", health(vec![Probe::Tcp { address: closed.to_string() }], 2, 1));
+    let says = format!(
+        "not healthy after all 2 attempts: connect to {closed} failed 2 times; the last one: connect to {closed}: \
+         {closed}: Connection refused (os error 111); the process: the program has ended (exit 9) and has been \
+         restarted once"
+    );
+    assert_eq!(report.summary, says);
+}
+
+#[test]
+fn without_probes_it_is_told_how_a_program_ended_that_was_restarted_in_between() {
+    let place = Place::new();
+    let mut start = place.script("web", "sleep 0.1; exit 9");
+    start.run.restart = always(Duration::from_millis(1), None);
+    place.host.start(&start).expect("start");
+    let watching = Health { interval: Duration::from_secs(1), ..health(vec![], 1, 1) };
+    let report = probe(&place, "web", watching);
+    // It is seldom down, but it may be.
+    let says = "not healthy after the only attempt: the process failed once; the last one: the process: the program has \
+                ended (exit 9) and ";
+    assert!(!report.healthy && report.summary.starts_with(says), "{report:?}");
 }
 
 #[test]

@@ -43,8 +43,8 @@ type Seen = Result<String, String>;
 
 /// What the run itself says, before any probe is asked.
 enum RunState {
-    /// Runs: the probes decide.
-    Up { pid: u32, restarts: u32, one_shot: bool },
+    /// Runs: the probes decide. `ended` says how it ended before, if it did.
+    Up { pid: u32, restarts: u32, one_shot: bool, ended: Option<String> },
     /// Does not run now, and may run again.
     Down(String),
     /// A one-shot that ended well.
@@ -53,6 +53,8 @@ enum RunState {
     Over(String),
 }
 
+/// Of a program that ended while nobody saw how.
+const NO_EXIT: &str = "no exit was seen";
 /// What has failed when the program itself does not run.
 pub(crate) const PROCESS: &str = "the process";
 
@@ -112,7 +114,7 @@ impl<'a> Probing<'a> {
         let health = &self.request.health;
         let (most, needed) = (health.attempts.max(1), health.successes.max(1));
         let mut passes = 0;
-        let mut last = String::new();
+        let mut last = Ok(String::new());
         let mut sooner = None;
         for attempt in 1..=most {
             let seen = match sooner.take() {
@@ -130,20 +132,17 @@ impl<'a> Probing<'a> {
                 Attempt::Seen(seen) => seen,
             };
             passes = if seen.is_ok() { passes + 1 } else { 0 };
-            match seen {
-                Ok(text) => {
-                    self.write(attempt, &format!("passed: {text}"));
-                    last = text;
-                }
+            match &seen {
+                Ok(text) => self.write(attempt, &format!("passed: {text}")),
                 Err((probe, text)) => {
                     self.write(attempt, &format!("failed: {probe}: {text}"));
                     *self.failures.entry(probe.clone()).or_default() += 1;
-                    last = format!("{probe}: {text}");
                 }
             }
-            if passes >= needed || (passes > 0 && health.probes.is_empty()) {
-                return (true, attempt, last);
-            }
+            last = match seen {
+                Ok(text) if passes >= needed || health.probes.is_empty() => return (true, attempt, text),
+                seen => seen,
+            };
             if attempt == 1 && attempt < most && passes == 0 && !health.probes.is_empty() {
                 sooner = self.look_sooner();
             } else if attempt < most {
@@ -206,11 +205,11 @@ impl<'a> Probing<'a> {
             {
                 Attempt::Seen(Ok(format!("pid {pid} has run for {:?}", self.request.health.interval)))
             }
-            (_, RunState::Up { pid, .. }) => not_running(format!("pid {pid} has been restarted in between")),
+            (_, RunState::Up { restarts, ended, .. }) => not_running(restarted(ended, restarts)),
         }
     }
 
-    fn used_up(&self, attempts: u32, passes: u32, last: &str) -> (bool, u32, String) {
+    fn used_up(&self, attempts: u32, passes: u32, last: &Verdict) -> (bool, u32, String) {
         let of = match attempts {
             1 => "the only attempt".to_owned(),
             many => format!("all {many} attempts"),
@@ -223,8 +222,26 @@ impl<'a> Probing<'a> {
             1 => format!("{probe} failed once"),
             many => format!("{probe} failed {many} times"),
         }));
-        let summary = format!("not healthy after {of}: {}; the last one: {last}", said.join(", "));
+        let mut summary = format!("not healthy after {of}: {}; the last one: ", said.join(", "));
+        match last {
+            Ok(text) => summary.push_str(text),
+            Err((probe, text)) => summary.push_str(&format!("{probe}: {text}")),
+        }
+        // A program that ends again and again is seldom down at the very moment of the last attempt.
+        let is_told = matches!(last, Err((probe, _)) if probe == PROCESS);
+        if let Some(how) = self.end_of_the_program().filter(|_| !is_told) {
+            summary.push_str(&format!("; {PROCESS}: {how}"));
+        }
         (false, attempts, summary)
+    }
+
+    /// How the program of this run ended the last time, if it ever did.
+    fn end_of_the_program(&self) -> Option<String> {
+        match self.run_state() {
+            RunState::Up { ended, restarts, .. } => ended.is_some().then(|| restarted(ended, restarts)),
+            RunState::Down(how) | RunState::Over(how) => Some(how),
+            RunState::Completed => None,
+        }
     }
 
     fn over(&mut self, attempt: u32, how: &str) -> (bool, u32, String) {
@@ -362,6 +379,12 @@ fn not_running(how: String) -> Attempt {
     Attempt::Seen(Err((PROCESS.to_owned(), how)))
 }
 
+fn restarted(ended: Option<String>, restarts: u32) -> String {
+    let how = ended.unwrap_or_else(|| NO_EXIT.to_owned());
+    let times = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
+    format!("the program has ended ({how}) and has been restarted {times}")
+}
+
 pub(crate) fn name_of(probe: &Probe) -> String {
     match probe {
         Probe::Http { url, .. } => format!("GET {url}"),
@@ -375,9 +398,10 @@ fn state_of(info: ProcessInfo, run_hash: &str, one_shot: bool) -> RunState {
     if info.observed.run_hash != run_hash {
         return RunState::Over(format!("another run of it is there, version {}", info.version));
     }
-    let last = info.last_exit.unwrap_or_else(|| "no exit was seen".to_owned());
+    let (restarts, ended) = (info.restarts, info.last_exit);
+    let last = ended.clone().unwrap_or_else(|| NO_EXIT.to_owned());
     match info.observed.status {
-        ProcessStatus::Running { pid } => RunState::Up { pid, restarts: info.restarts, one_shot },
+        ProcessStatus::Running { pid } => RunState::Up { pid, restarts, one_shot, ended },
         ProcessStatus::Backoff { restarts } => {
             RunState::Down(format!("the program has ended ({last}) and waits for restart {}", restarts + 1))
         }

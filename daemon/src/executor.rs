@@ -318,11 +318,13 @@ impl Executor {
     }
 
     fn undo_step(&self, run: &Run<'_>, step: &Step, point: &str) -> Result<Result<(), String>, Killed> {
+        if matches!(step, Step::Probe { .. }) {
+            return self.wait_until_back(step, point).map(Ok);
+        }
         let mut attempt = 1;
         loop {
             match self.step(run, step, point)? {
                 Ok(()) => return Ok(Ok(())),
-                // The old app was healthy before; whether it is again is seen by the loop, not undone again.
                 Err(problem) if attempt == UNDO_ATTEMPTS => return Ok(Err(problem)),
                 Err(problem) => {
                     tracing::warn!(problem, attempt, "an undo step failed and is tried again");
@@ -333,21 +335,43 @@ impl Executor {
         }
     }
 
-    /// One step between two fault points; a failure leaves its evidence.
+    /// Waits for a process that an undo has started again, as long as its own health says. It was healthy before:
+    /// whether it is again is seen by the loop, not undone again. Whatever cancelled the deploy does not end this.
+    fn wait_until_back(&self, step: &Step, point: &str) -> Result<(), Killed> {
+        let signals = Signals::ended_by(self.stopping.clone());
+        if let Err(error) = self.step_between_faults(step, &signals, point)? {
+            if self.stopping.load(Ordering::SeqCst) {
+                return Err(Killed);
+            }
+            tracing::warn!(error = crate::chain(&error), "what an undo has started again is not healthy");
+        }
+        Ok(())
+    }
+
+    /// One step; a failure leaves its evidence.
     fn step(&self, run: &Run<'_>, step: &Step, point: &str) -> Result<Result<(), String>, Killed> {
-        match self.faults.at(&format!("before {point}")) {
-            Fault::Kill => return Err(Killed),
-            Fault::Fail => return Ok(Err(StepError::Injected(point.to_owned()).to_string())),
-            Fault::None => {}
-        }
-        let result = self.steps.run(step, run.signals);
-        if self.faults.at(&format!("after {point}")) == Fault::Kill {
-            return Err(Killed);
-        }
-        Ok(result.map_err(|error| {
+        Ok(self.step_between_faults(step, run.signals, point)?.map_err(|error| {
             self.keep_evidence(run.plan, step, &error);
             crate::chain(&error)
         }))
+    }
+
+    fn step_between_faults(
+        &self,
+        step: &Step,
+        signals: &Signals,
+        point: &str,
+    ) -> Result<Result<(), StepError>, Killed> {
+        match self.faults.at(&format!("before {point}")) {
+            Fault::Kill => return Err(Killed),
+            Fault::Fail => return Ok(Err(StepError::Injected(point.to_owned()))),
+            Fault::None => {}
+        }
+        let result = self.steps.run(step, signals);
+        if self.faults.at(&format!("after {point}")) == Fault::Kill {
+            return Err(Killed);
+        }
+        Ok(result)
     }
 
     fn keep_evidence(&self, plan: &Plan, step: &Step, error: &StepError) {

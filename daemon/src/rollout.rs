@@ -59,6 +59,11 @@ impl Signals {
         Self { cancel: Arc::new(AtomicBool::new(cancelled)), state: Arc::default() }
     }
 
+    /// Nobody speaks through these: only this flag ends probes early.
+    pub fn ended_by(cancel: Arc<AtomicBool>) -> Self {
+        Self { cancel, state: Arc::default() }
+    }
+
     /// Says it to the worker.
     pub fn steer(&self, steer: Steer) {
         let (state, changed) = &*self.state;

@@ -149,7 +149,8 @@ impl SimHost {
     }
 
     /// What was done, oldest first: `start hello 1.0.0`, `stop hello`, `forget hello`, `hook hello PROGRAM`,
-    /// `route hello PORT..`, `drain hello PORT`. A start, stop or route that found nothing to do is not in it.
+    /// `route hello PORT..`, `drain hello PORT`, and `healthy hello 1.0.0` when a probe has seen that. A start, stop or
+    /// route that found nothing to do is not in it.
     pub fn history(&self) -> Vec<String> {
         self.world.lock().history.clone()
     }
@@ -443,13 +444,17 @@ impl Host for SimHost {
     }
 
     fn probe(&self, request: &ProbeRequest, cancel: &Arc<AtomicBool>) -> ProbeReport {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
         let seen = if world.crashed || cancel.load(Ordering::Relaxed) {
             Err("cancelled".to_owned())
         } else {
             world.probe(request)
         };
         let healthy = seen.is_ok();
+        if healthy && let Some(app) = world.apps.get(&request.instance) {
+            let line = format!("healthy {} {}", request.instance, app.run.version);
+            world.history.push(line);
+        }
         let summary = seen.unwrap_or_else(|why| why);
         let attempts = if healthy { 1 } else { request.health.attempts };
         let transcript = vec![format!("attempt {attempts}: {summary}")];

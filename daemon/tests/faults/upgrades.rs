@@ -190,6 +190,53 @@ fn wait_for_watch(daemon: &Daemon) {
 }
 
 #[test]
+fn a_batch_that_is_taken_back_is_healthy_before_the_next_one_stops() {
+    let rolling = Way {
+        fields: "instances: 2, strategy: Rolling(batch: 1, pause: \"1h\"), listen: \"127.0.0.1:8000\", \
+                 env: {\"PORT\": \"8080\"}, hooks: (after_deploy: [[\"check\"]])",
+        processes: 2,
+    };
+    // However it comes to that: a failure when both are replaced, or an operator when one is.
+    for aborted in [false, true] {
+        for old_is_well in [true, false] {
+            let mut ground = super::Sim(zed_store::SimStore::new());
+            let state = tempfile::tempdir().unwrap();
+            let what = format!("aborted {aborted}, old is well {old_is_well}");
+            let host = zed_host::SimHost::new();
+            let mut case = Case { ground: &mut ground, host, state: state.path(), what };
+            rolling.deploy(&mut case, "1");
+            let daemon = case.daemon(Faults::none());
+            case.host.fail_hook(&app(), "check");
+            daemon.save("d", &rolling.spec("2"));
+            wait_for_watch(&daemon);
+            if !old_is_well {
+                case.host.set_probe(&app(), "1", SimProbe::Unhealthy("ill".into()));
+            }
+            let before = case.host.history().len();
+            let steer = if aborted { Steer::Abort } else { Steer::Promote };
+            daemon.shared.steer(&zed_spec::DeployName::parse("d").unwrap(), steer);
+            let error = daemon.settled("d").unwrap().unwrap_err();
+            assert!(error.message.contains("what was before is back"), "{}: {error:?}", case.what);
+            let mut history = case.host.history().split_off(before);
+            history.retain(|line| line.starts_with("st") || line.ends_with(" 1"));
+            let back = |process: &str| {
+                let healthy = old_is_well.then(|| format!("healthy {process} 1"));
+                [format!("stop {process}"), format!("start {process} 1")].into_iter().chain(healthy)
+            };
+            let mut wanted: Vec<String> = Vec::new();
+            if !aborted {
+                wanted.extend(["stop a.2".to_owned(), "start a.2 2".to_owned()]);
+                wanted.extend(back("a.2"));
+            }
+            wanted.extend(back("a"));
+            assert_eq!(history, wanted, "{}", case.what);
+            assert_eq!(rolling.version(&case, &daemon), "1", "{}", case.what);
+            daemon.stop();
+        }
+    }
+}
+
+#[test]
 fn an_operator_aborts_or_promotes_a_canary_and_scales_the_app() {
     let canary = Way { fields: "instances: 2, strategy: Canary(instances: 1, pause: \"1h\")", processes: 2 };
     let deploy = zed_spec::DeployName::parse("d").unwrap();

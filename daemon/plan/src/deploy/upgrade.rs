@@ -132,7 +132,10 @@ impl<'a> Deploy<'a> {
     fn stop_one(&self, index: usize, number: u32, draft: &mut Draft) {
         let node = &self.nodes[index];
         let (before, grace) = self.before(index, number);
-        let undo = before.map(|run| Step::StartApp { run: Box::new(run) }).into_iter().collect();
+        let mut undo: Vec<Step> =
+            before.map(|run| Step::StartApp { run: Box::new(run) }).into_iter().collect();
+        // What is taken back next stops the processes that serve meanwhile: this one has to be there by then.
+        undo.extend(self.probe_before(index, number));
         draft.push(Step::StopApp { instance: Instance::new(node.name, number), grace }, undo, &node.why);
     }
 
@@ -209,6 +212,13 @@ impl<'a> Deploy<'a> {
         let why = "the app has no address of its own any more";
         draft.push(stop_front(node.name), Vec::new(), why);
         draft.push(Step::ForgetApp { instance: Instance::front(node.name) }, Vec::new(), why);
+    }
+
+    /// Waits until what ran as this process before is healthy again.
+    fn probe_before(&self, index: usize, number: u32) -> Option<Step> {
+        let (run, _) = self.before(index, number);
+        let release = self.input.releases.get(&self.nodes[index].located?.stamp.spec)?;
+        Some(Step::Probe { health: health_of(&release.definition, number), run: Box::new(run?) })
     }
 
     /// What ran as this process before, and how long it may take to stop.

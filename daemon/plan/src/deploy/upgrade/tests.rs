@@ -94,6 +94,14 @@ fn rolling_replaces_batch_by_batch_and_a_canary_is_watched_first() {
             "| SetProps a",
         ]
     );
+    // What is taken back waits for each process of the old version, because the next one to go serves meanwhile.
+    for planned in plan.units[0].steps.iter().filter(|planned| step_name(&planned.step) == "StopApp") {
+        let [Step::StartApp { run: started }, Step::Probe { run: probed, health: _ }] = &planned.undo[..]
+        else {
+            panic!("{:?}", planned.undo)
+        };
+        assert_eq!((&started.version[..], started), ("1", probed));
+    }
     let canary = "instances: 2, strategy: Canary(instances: 1, pause: \"30s\")";
     let plan = world.converge("d", &api("3", canary));
     let soak = plan.units[0].steps.iter().find_map(|planned| match &planned.step {

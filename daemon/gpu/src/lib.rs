@@ -5,7 +5,9 @@
 //! reach zedd.
 
 pub mod device;
+pub mod node;
 pub mod ops;
 pub mod program;
+pub mod vk;
 pub mod wgsl;
 pub mod wire;

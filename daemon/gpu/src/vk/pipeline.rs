@@ -1,0 +1,126 @@
+//! Compute pipelines from SPIR-V.
+//!
+//! Takes only SPIR-V that our own compiler wrote and checked: a driver believes what it is given.
+
+use super::Device;
+use super::VkError;
+use super::core::Core;
+use super::failed;
+use ash::vk;
+use std::sync::Arc;
+
+/// A compute shader that is ready to be recorded.
+pub struct Pipeline {
+    pub(super) core: Arc<Core>,
+    pub(super) handle: vk::Pipeline,
+    pub(super) layout: vk::PipelineLayout,
+    pub(super) set_layout: vk::DescriptorSetLayout,
+    pub(super) bindings: u32,
+    pub(super) push_bytes: u32,
+}
+
+/// A pipeline, and what the driver says of how it was made.
+pub struct Made {
+    /// It.
+    pub pipeline: Arc<Pipeline>,
+    /// The driver had it in the cache that it was given; nothing where it does not say.
+    pub cache_hit: Option<bool>,
+}
+
+impl Device {
+    /// Makes a pipeline of a shader with the entry point `main`, so many storage buffers in set 0, and push constants.
+    ///
+    /// # Errors
+    /// What the driver answers.
+    pub fn pipeline(&self, spirv: &[u32], bindings: u32, push_bytes: u32) -> Result<Made, VkError> {
+        let device = &self.core.device;
+        let slots: Vec<_> = (0..bindings)
+            .map(|binding| {
+                vk::DescriptorSetLayoutBinding::default()
+                    .binding(binding)
+                    .descriptor_type(vk::DescriptorType::STORAGE_BUFFER)
+                    .descriptor_count(1)
+                    .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            })
+            .collect();
+        let set = vk::DescriptorSetLayoutCreateInfo::default().bindings(&slots);
+        // SAFETY: the device is alive, the structures live until the call is over.
+        let set_layout = unsafe { device.create_descriptor_set_layout(&set, None) }
+            .map_err(failed("vkCreateDescriptorSetLayout"))?;
+        // Whatever fails from here on, dropping this undoes what was made.
+        let mut pipeline = Pipeline {
+            core: Arc::clone(&self.core),
+            handle: vk::Pipeline::null(),
+            layout: vk::PipelineLayout::null(),
+            set_layout,
+            bindings,
+            push_bytes,
+        };
+        let range = vk::PushConstantRange::default()
+            .stage_flags(vk::ShaderStageFlags::COMPUTE)
+            .size(push_bytes.next_multiple_of(4));
+        let (sets, ranges) = ([set_layout], [range]);
+        let mut layout = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
+        if push_bytes > 0 {
+            layout = layout.push_constant_ranges(&ranges);
+        }
+        // SAFETY: as above; the set layout is of this device.
+        pipeline.layout = unsafe { device.create_pipeline_layout(&layout, None) }
+            .map_err(failed("vkCreatePipelineLayout"))?;
+        let module = vk::ShaderModuleCreateInfo::default().code(spirv);
+        // SAFETY: the words were written and checked by our compiler.
+        let module =
+            unsafe { device.create_shader_module(&module, None) }.map_err(failed("vkCreateShaderModule"))?;
+        let made = self.compile(&pipeline, module);
+        // SAFETY: a pipeline does not need its module once it is made.
+        unsafe { device.destroy_shader_module(module, None) };
+        let (handle, cache_hit) = made?;
+        pipeline.handle = handle;
+        Ok(Made { pipeline: Arc::new(pipeline), cache_hit })
+    }
+
+    fn compile(
+        &self,
+        pipeline: &Pipeline,
+        module: vk::ShaderModule,
+    ) -> Result<(vk::Pipeline, Option<bool>), VkError> {
+        let mut stage_feedback = [vk::PipelineCreationFeedback::default()];
+        let mut whole_feedback = vk::PipelineCreationFeedback::default();
+        let mut feedback = vk::PipelineCreationFeedbackCreateInfo::default()
+            .pipeline_creation_feedback(&mut whole_feedback)
+            .pipeline_stage_creation_feedbacks(&mut stage_feedback);
+        let stage = vk::PipelineShaderStageCreateInfo::default()
+            .stage(vk::ShaderStageFlags::COMPUTE)
+            .module(module)
+            .name(c"main");
+        let mut create = vk::ComputePipelineCreateInfo::default().stage(stage).layout(pipeline.layout);
+        if self.core.feedback {
+            create = create.push_next(&mut feedback);
+        }
+        // SAFETY: module, layout and cache are of this device; the structures live until the call is over.
+        let made = unsafe { self.core.device.create_compute_pipelines(self.core.cache, &[create], None) };
+        let handle = match made {
+            Ok(handles) => handles.first().copied().unwrap_or_default(),
+            Err((_, result)) => return Err(VkError::of("vkCreateComputePipelines", result)),
+        };
+        let flags = whole_feedback.flags;
+        let hit = flags
+            .contains(vk::PipelineCreationFeedbackFlags::VALID)
+            .then(|| flags.contains(vk::PipelineCreationFeedbackFlags::APPLICATION_PIPELINE_CACHE_HIT));
+        Ok((handle, hit))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if self.core.lost() {
+            return;
+        }
+        // SAFETY: whatever was recorded with it holds it, so nothing refers to it; null handles are ignored.
+        unsafe {
+            self.core.device.destroy_pipeline(self.handle, None);
+            self.core.device.destroy_pipeline_layout(self.layout, None);
+            self.core.device.destroy_descriptor_set_layout(self.set_layout, None);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A device for the tests of this crate: Mesa's driver for the CPU, where the environment says that it is there.
 
 #![expect(dead_code, reason = "each test takes what it needs")]
+#![expect(clippy::unwrap_used, reason = "a test stops at what is wrong")]
 
 use std::sync::Arc;
 use std::time::Duration;

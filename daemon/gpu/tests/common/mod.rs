@@ -2,6 +2,7 @@
 
 #![expect(dead_code, reason = "each test takes what it needs")]
 #![expect(clippy::unwrap_used, reason = "a test stops at what is wrong")]
+#![expect(clippy::print_stdout, reason = "a test that does not run says so")]
 
 use std::sync::Arc;
 use std::time::Duration;

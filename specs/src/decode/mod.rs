@@ -10,7 +10,7 @@ mod deploy;
 mod fleet;
 mod place;
 mod references;
-mod shape;
+pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +18,7 @@ use crate::ast::DeploySpec;
 use crate::diagnostics::Diagnostics;
 use crate::diagnostics::Findings;
 use crate::names::DeployName;
+use crate::syntax::Document;
 use crate::syntax::MAX_VALUES;
 use crate::syntax::Node;
 use crate::syntax::Span;
@@ -63,9 +64,10 @@ fn read(
     max_values: usize,
 ) -> Result<DeploySpec, Diagnostics> {
     let (text, start) = decode_text(text, max_bytes)?;
-    let node = parse_document(text, start, max_values)
+    let document = Document { noun: "spec", smallest: "Deploy()", max_values, numbers: false };
+    let node = parse_document(text, start, document)
         .map_err(|error| alone(text, error.span, error.message, error.hint))?;
-    let mut cx = Cx { text, findings: Findings::default(), refs: References::default(), field: "spec" };
+    let mut cx = Cx::new(text, "spec");
     let spec = deploy::deploy(&mut cx, name, &node);
     let refs = std::mem::take(&mut cx.refs);
     refs.check(&mut cx);
@@ -85,51 +87,68 @@ fn decode_text(bytes: &[u8], max_bytes: usize) -> Result<(&str, usize), Diagnost
         let hint = "is this really a spec? Split large ones into several files".to_owned();
         return Err(alone("", Span { start: 0, end: 0 }, message, Some(hint)));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let start = error.valid_up_to();
-        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
-        let message = "the file is not valid UTF-8 from here".to_owned();
-        alone(&String::from_utf8_lossy(bytes), Span { start, end }, message, None)
-    })?;
+    let text = decode_utf8(bytes)?;
     if let Some(start) = text.find('\0') {
         let hint = "is this really a text file? UTF-16 and archives are not".to_owned();
         let span = Span { start, end: start + 1 };
         return Err(alone(text, span, "the file contains a NUL byte".to_owned(), Some(hint)));
     }
-    Ok((text, if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }))
+    Ok((text, after_mark(text)))
 }
 
-fn alone(text: &str, span: Span, message: String, hint: Option<String>) -> Diagnostics {
+/// The bytes as text, or where they are none.
+pub(crate) fn decode_utf8(bytes: &[u8]) -> Result<&str, Diagnostics> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let start = error.valid_up_to();
+        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+        let message = "the file is not valid UTF-8 from here".to_owned();
+        alone(&String::from_utf8_lossy(bytes), Span { start, end }, message, None)
+    })
+}
+
+/// Where a text begins after a byte order mark.
+pub(crate) fn after_mark(text: &str) -> usize {
+    if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
+}
+
+/// A single mistake.
+pub(crate) fn alone(text: &str, span: Span, message: String, hint: Option<String>) -> Diagnostics {
     let mut findings = Findings::default();
     findings.push(span, message, hint);
     findings.locate(text)
 }
 
 /// What every decoding function shares.
-struct Cx<'s> {
-    text: &'s str,
-    findings: Findings,
+pub(crate) struct Cx<'s> {
+    pub(crate) text: &'s str,
+    pub(crate) findings: Findings,
+    /// What the parts of a spec say about each other; jobs of GPUs keep their own.
     refs: References,
     /// The field being read, for messages.
-    field: &'static str,
+    pub(crate) field: &'static str,
 }
 
-impl Cx<'_> {
-    fn error(&mut self, span: Span, message: impl Into<String>) {
+impl<'s> Cx<'s> {
+    /// Nothing was found yet.
+    pub(crate) fn new(text: &'s str, field: &'static str) -> Self {
+        Cx { text, findings: Findings::default(), refs: References::default(), field }
+    }
+
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
         self.findings.push(span, message.into(), None);
     }
 
-    fn error_hint(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
+    pub(crate) fn error_hint(&mut self, span: Span, message: impl Into<String>, hint: impl Into<String>) {
         self.findings.push(span, message.into(), Some(hint.into()));
     }
 
     /// True when no further finding will be shown, so that hints need not be worked out.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.findings.is_full()
     }
 
     /// The text of a value as it was written.
-    fn written(&self, node: &Node<'_>) -> &str {
+    pub(crate) fn written(&self, node: &Node<'_>) -> &'s str {
         &self.text[node.span.start..node.span.end]
     }
 }

@@ -17,7 +17,7 @@ use std::fmt::Display;
 const MAX_SUGGESTED: usize = 64;
 
 /// The known name that is closest to a mistyped one, if any is close.
-pub(super) fn closest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn closest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if text.len() > MAX_SUGGESTED {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn closest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) 
 }
 
 /// The hint for a mistyped name.
-pub(super) fn hint_for(cx: &Cx<'_>, text: &str, known: &[&str], all: &str) -> String {
+pub(crate) fn hint_for(cx: &Cx<'_>, text: &str, known: &[&str], all: &str) -> String {
     if cx.is_full() {
         return String::new();
     }
@@ -46,15 +46,19 @@ pub(super) fn hint_for(cx: &Cx<'_>, text: &str, known: &[&str], all: &str) -> St
     }
 }
 
-/// Reports that `node` is not what its field wants.
-pub(super) fn mismatch(cx: &mut Cx<'_>, node: &Node<'_>, wanted: &str) {
-    let found = match &node.kind {
+/// What a value is, with its text when that is short.
+pub(crate) fn found(cx: &Cx<'_>, node: &Node<'_>) -> String {
+    match &node.kind {
         Kind::Int { .. } | Kind::Float(_) => format!("the number {}", quoted(cx.written(node))),
         Kind::Bool(_) | Kind::Ident(_) => quoted(cx.written(node)),
         Kind::Str(text) => format!("the text {}", quoted(&format!("\"{text}\""))),
         kind => kind.describe().to_owned(),
-    };
-    let message = format!("`{}` must be {wanted}, not {found}", cx.field);
+    }
+}
+
+/// Reports that `node` is not what its field wants.
+pub(crate) fn mismatch(cx: &mut Cx<'_>, node: &Node<'_>, wanted: &str) {
+    let message = format!("`{}` must be {wanted}, not {}", cx.field, found(cx, node));
     // Hints repeat the value, so that it can be copied; a long one is no mistake of quoting.
     let short = node.span.end - node.span.start <= MAX_SUGGESTED;
     let is_scalar = !matches!(node.kind, Kind::Map(_) | Kind::Struct { .. } | Kind::Tuple { .. });
@@ -91,7 +95,7 @@ fn unwrap_some<'n, 's>(node: &'n Node<'s>) -> &'n Node<'s> {
 }
 
 /// The fields of a struct or of a variant with fields, while they are read.
-pub(super) struct Fields<'n, 's> {
+pub(crate) struct Fields<'n, 's> {
     /// What they belong to, for messages: `an app`.
     what: &'static str,
     span: Span,
@@ -101,7 +105,7 @@ pub(super) struct Fields<'n, 's> {
 
 impl<'n, 's> Fields<'n, 's> {
     /// The fields of a struct that may be written with its type's name. Reports anything else.
-    pub(super) fn open(
+    pub(crate) fn open(
         cx: &mut Cx<'_>,
         node: &'n Node<'s>,
         type_name: &'static str,
@@ -150,13 +154,13 @@ impl<'n, 's> Fields<'n, 's> {
     }
 
     /// Where a field's value is, or the whole struct when it is absent.
-    pub(super) fn span_of(&self, field: &str) -> Span {
+    pub(crate) fn span_of(&self, field: &str) -> Span {
         self.list.iter().find(|(name, ..)| *name == field).map_or(self.span, |(.., node)| node.span)
     }
 
     /// An optional field. The outer `None` says that it failed and was reported.
     #[expect(clippy::option_option, reason = "failed and absent are different: one was reported")]
-    pub(super) fn opt<T>(
+    pub(crate) fn opt<T>(
         &mut self,
         cx: &mut Cx<'_>,
         field: &'static str,
@@ -170,7 +174,7 @@ impl<'n, 's> Fields<'n, 's> {
     }
 
     /// A field with a default.
-    pub(super) fn or<T>(
+    pub(crate) fn or<T>(
         &mut self,
         cx: &mut Cx<'_>,
         field: &'static str,
@@ -184,7 +188,7 @@ impl<'n, 's> Fields<'n, 's> {
     }
 
     /// A field that must be there.
-    pub(super) fn req<T>(
+    pub(crate) fn req<T>(
         &mut self,
         cx: &mut Cx<'_>,
         field: &'static str,
@@ -200,7 +204,7 @@ impl<'n, 's> Fields<'n, 's> {
     }
 
     /// Reports the fields that nothing asked for.
-    pub(super) fn finish(self, cx: &mut Cx<'_>) {
+    pub(crate) fn finish(self, cx: &mut Cx<'_>) {
         for (name, span, _) in &self.list {
             if !self.asked.contains(name) {
                 let hint = hint_for(cx, name, &self.asked, "its fields are");
@@ -211,9 +215,9 @@ impl<'n, 's> Fields<'n, 's> {
 }
 
 /// A variant of an enum, while it is read.
-pub(super) struct Variant<'n, 's> {
-    pub(super) name: &'s str,
-    pub(super) span: Span,
+pub(crate) struct Variant<'n, 's> {
+    pub(crate) name: &'s str,
+    pub(crate) span: Span,
     body: Body<'n, 's>,
 }
 
@@ -225,7 +229,7 @@ enum Body<'n, 's> {
 }
 
 /// Reads one of the variants `known`. Reports anything else.
-pub(super) fn variant<'n, 's>(
+pub(crate) fn variant<'n, 's>(
     cx: &mut Cx<'_>,
     node: &'n Node<'s>,
     what: &'static str,
@@ -256,7 +260,7 @@ pub(super) fn variant<'n, 's>(
 
 impl<'n, 's> Variant<'n, 's> {
     /// A variant without values.
-    pub(super) fn unit<T>(&self, cx: &mut Cx<'_>, value: T) -> Option<T> {
+    pub(crate) fn unit<T>(&self, cx: &mut Cx<'_>, value: T) -> Option<T> {
         match self.body {
             Body::Unit | Body::Items([]) => Some(value),
             _ => {
@@ -271,7 +275,7 @@ impl<'n, 's> Variant<'n, 's> {
     }
 
     /// A variant with exactly one value.
-    pub(super) fn one(&self, cx: &mut Cx<'_>, example: &str) -> Option<&'n Node<'s>> {
+    pub(crate) fn one(&self, cx: &mut Cx<'_>, example: &str) -> Option<&'n Node<'s>> {
         match self.body {
             Body::Items([node]) => Some(node),
             _ => self.wrong(cx, "one value", example),
@@ -279,7 +283,7 @@ impl<'n, 's> Variant<'n, 's> {
     }
 
     /// Reads the value of a variant with exactly one.
-    pub(super) fn only<T>(
+    pub(crate) fn only<T>(
         &self,
         cx: &mut Cx<'_>,
         example: &str,
@@ -290,7 +294,7 @@ impl<'n, 's> Variant<'n, 's> {
     }
 
     /// A variant with exactly two values.
-    pub(super) fn two(&self, cx: &mut Cx<'_>, example: &str) -> Option<(&'n Node<'s>, &'n Node<'s>)> {
+    pub(crate) fn two(&self, cx: &mut Cx<'_>, example: &str) -> Option<(&'n Node<'s>, &'n Node<'s>)> {
         match self.body {
             Body::Items([a, b]) => Some((a, b)),
             _ => self.wrong(cx, "two values", example),
@@ -308,7 +312,7 @@ impl<'n, 's> Variant<'n, 's> {
 
     /// A variant with fields: `Name`, `Name()`, `Name(field: v)` or `Name((field: v))`. With `main`, also
     /// `Name(v)` for a single value that is that field.
-    pub(super) fn fields(
+    pub(crate) fn fields(
         &self,
         cx: &mut Cx<'_>,
         what: &'static str,
@@ -336,7 +340,7 @@ impl<'n, 's> Variant<'n, 's> {
 }
 
 /// A list whose elements `item` reads.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     cx: &mut Cx<'_>,
     node: &Node<'_>,
     mut item: impl FnMut(&mut Cx<'_>, &Node<'_>) -> Option<T>,
@@ -359,7 +363,7 @@ pub(super) fn list<T>(
 }
 
 /// Like [`list`]; an element that is there twice is a mistake.
-pub(super) fn set<T: Ord + Clone + Display>(
+pub(crate) fn set<T: Ord + Clone + Display>(
     cx: &mut Cx<'_>,
     node: &Node<'_>,
     mut item: impl FnMut(&mut Cx<'_>, &Node<'_>) -> Option<T>,
@@ -377,7 +381,7 @@ pub(super) fn set<T: Ord + Clone + Display>(
 }
 
 /// A map. A key that is there twice is a mistake. `value` is told the key, unless that failed.
-pub(super) fn map<K: Ord + Clone + Display, V>(
+pub(crate) fn map<K: Ord + Clone + Display, V>(
     cx: &mut Cx<'_>,
     node: &Node<'_>,
     what: &str,
@@ -417,7 +421,7 @@ pub(super) fn map<K: Ord + Clone + Display, V>(
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<bool> {
+pub(crate) fn boolean(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<bool> {
     match node.kind {
         Kind::Bool(value) => Some(value),
         _ => {
@@ -428,7 +432,7 @@ pub(super) fn boolean(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<bool> {
 }
 
 /// Any text.
-pub(super) fn text(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
+pub(crate) fn text(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
     match &node.kind {
         Kind::Str(text) => Some(text.clone().into_owned()),
         _ => {
@@ -439,7 +443,7 @@ pub(super) fn text(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
 }
 
 /// A whole number in a range.
-pub(super) fn whole(cx: &mut Cx<'_>, node: &Node<'_>, min: u64, max: u64) -> Option<u64> {
+pub(crate) fn whole(cx: &mut Cx<'_>, node: &Node<'_>, min: u64, max: u64) -> Option<u64> {
     match node.kind {
         Kind::Int { negative, magnitude }
             if (!negative || magnitude == 0) && (min..=max).contains(&magnitude) =>
@@ -463,12 +467,12 @@ pub(super) fn whole(cx: &mut Cx<'_>, node: &Node<'_>, min: u64, max: u64) -> Opt
 }
 
 /// The same for 32 bits; `max` is usually `u32::MAX`.
-pub(super) fn whole32(cx: &mut Cx<'_>, node: &Node<'_>, min: u32, max: u32) -> Option<u32> {
+pub(crate) fn whole32(cx: &mut Cx<'_>, node: &Node<'_>, min: u32, max: u32) -> Option<u32> {
     whole(cx, node, min.into(), max.into()).and_then(|n| u32::try_from(n).ok())
 }
 
 /// A number above zero.
-pub(super) fn positive(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<f64> {
+pub(crate) fn positive(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "numbers above 2^53 lose digits in every f64")]
     let value = match node.kind {
         Kind::Int { negative: false, magnitude } => magnitude as f64,

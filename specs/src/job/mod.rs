@@ -3,8 +3,11 @@
 //! Owns the value of a job in which every name is resolved and every type and shape is known, the parser of its text
 //! and every check that needs no device. Knows no kernel, no driver, no data beyond what the text itself holds.
 
+mod decode;
 mod op;
+mod render;
 
+pub use decode::parse;
 pub use op::Binary;
 pub use op::Family;
 pub use op::MatmulVariant;
@@ -12,9 +15,11 @@ pub use op::Op;
 pub use op::Random;
 pub use op::Reduction;
 pub use op::Unary;
+pub use render::render_job;
 
 use serde::Deserialize;
 use serde::Serialize;
+use std::ops::Range;
 use std::time::Duration;
 
 /// The most axes that an array may have.
@@ -23,8 +28,20 @@ pub const MAX_RANK: usize = 4;
 /// The most elements that one array may have: indices in kernels are 32 bits wide.
 pub const MAX_ELEMENTS: u64 = 1 << 30;
 
+/// The most inputs of one job.
+pub const MAX_INPUTS: usize = 256;
+
 /// The most steps of one job.
 pub const MAX_STEPS: usize = 256;
+
+/// The longest text of a job, in bytes; what follows its NUL byte does not count.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// The most arrays that one `Wgsl` binds.
+pub const MAX_BINDINGS: usize = 16;
+
+/// The most workgroups of one axis: what every Vulkan device can do.
+pub const MAX_GROUPS: u32 = 65_535;
 
 /// What the elements of an array are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,6 +170,18 @@ pub struct Job {
     pub fallback: Fallback,
     /// What the submitting handle gives to read.
     pub reply: Reply,
+}
+
+/// A job with what came with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The job.
+    pub job: Job,
+    /// For each input the bytes of its elements, little-endian, when the text gives them.
+    pub data: Vec<Option<Vec<u8>>>,
+    /// Where the bytes of the Raw inputs are in what was parsed: one after the other, in the order of the inputs, exactly
+    /// as long as these. None when no input is Raw.
+    pub raw: Option<Range<usize>>,
 }
 
 impl Job {

@@ -225,7 +225,7 @@ pub enum Op {
         /// The first counter: draws of one stream in several jobs go on where the last ended.
         offset: u32,
     },
-    /// `Leapfrog(Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1)`: one step of each element by itself.
+    /// `Leapfrog(family: Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1)`: one step of each element by itself.
     /// Gives `NAME.q`, `NAME.p`.
     Leapfrog {
         /// The density.
@@ -239,7 +239,7 @@ pub enum Op {
         /// Step size; negative goes back.
         eps: f64,
     },
-    /// `Chain(Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1, steps: 32)`: q, p and inv_mass are [d] or
+    /// `Chain(family: Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1, steps: 32)`: q, p and inv_mass are [d] or
     /// [instances, d]. Gives `NAME.q`, `NAME.p`, `NAME.grad` of [steps, d] and `NAME.logp` of [steps], each with the
     /// instances before.
     Chain {

@@ -10,7 +10,7 @@ use std::fmt::Display;
 const WIDTH: usize = 100;
 
 /// A value to lay out.
-pub(super) enum Doc {
+pub(crate) enum Doc {
     /// Written as it is.
     Plain(String),
     /// An opening, elements and a closing; the opening may begin with a name.
@@ -19,12 +19,12 @@ pub(super) enum Doc {
 
 impl Doc {
     /// A number, a truth value or a variant's name.
-    pub(super) fn plain(value: impl Display) -> Doc {
+    pub(crate) fn plain(value: impl Display) -> Doc {
         Doc::Plain(value.to_string())
     }
 
     /// Text in quotes. What a terminal would not show is escaped.
-    pub(super) fn text(value: &str) -> Doc {
+    pub(crate) fn text(value: &str) -> Doc {
         let mut out = String::with_capacity(value.len() + 2);
         out.push('"');
         for c in value.chars() {
@@ -42,19 +42,19 @@ impl Doc {
     }
 
     /// `[a, b]`.
-    pub(super) fn list<T>(items: &[T], item: impl Fn(&T) -> Doc) -> Doc {
+    pub(crate) fn list<T>(items: &[T], item: impl Fn(&T) -> Doc) -> Doc {
         let items = items.iter().map(|i| (String::new(), item(i))).collect();
         Doc::Block { open: "[".to_owned(), items, close: ']' }
     }
 
     /// `Name(a, b)`.
-    pub(super) fn tuple(name: &str, items: Vec<Doc>) -> Doc {
+    pub(crate) fn tuple(name: &str, items: Vec<Doc>) -> Doc {
         let items = items.into_iter().map(|item| (String::new(), item)).collect();
         Doc::Block { open: format!("{name}("), items, close: ')' }
     }
 
     /// The text of a whole file: the outermost block and the maps in it always have a line for each part.
-    pub(super) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, 0);
         out.push('\n');
@@ -117,30 +117,30 @@ impl Doc {
 }
 
 /// A struct while its fields are added.
-pub(super) struct Struct {
+pub(crate) struct Struct {
     open: String,
     fields: Vec<(String, Doc)>,
 }
 
 impl Struct {
     /// `(..)`.
-    pub(super) fn plain() -> Struct {
+    pub(crate) fn plain() -> Struct {
         Struct::named("")
     }
 
     /// `Name(..)`.
-    pub(super) fn named(name: &str) -> Struct {
+    pub(crate) fn named(name: &str) -> Struct {
         Struct { open: format!("{name}("), fields: Vec::new() }
     }
 
     /// A field that is always written.
-    pub(super) fn field(mut self, name: &str, value: Doc) -> Struct {
+    pub(crate) fn field(mut self, name: &str, value: Doc) -> Struct {
         self.fields.push((format!("{name}: "), value));
         self
     }
 
     /// A field that is written when there is a value.
-    pub(super) fn opt(self, name: &str, value: Option<Doc>) -> Struct {
+    pub(crate) fn opt(self, name: &str, value: Option<Doc>) -> Struct {
         match value {
             Some(value) => self.field(name, value),
             None => self,
@@ -148,17 +148,17 @@ impl Struct {
     }
 
     /// A field that is written unless it has its default.
-    pub(super) fn unless(self, is_default: bool, name: &str, value: impl FnOnce() -> Doc) -> Struct {
+    pub(crate) fn unless(self, is_default: bool, name: &str, value: impl FnOnce() -> Doc) -> Struct {
         if is_default { self } else { self.field(name, value()) }
     }
 
     /// A list that is written unless it is empty.
-    pub(super) fn list<T>(self, name: &str, items: &[T], item: impl Fn(&T) -> Doc) -> Struct {
+    pub(crate) fn list<T>(self, name: &str, items: &[T], item: impl Fn(&T) -> Doc) -> Struct {
         if items.is_empty() { self } else { self.field(name, Doc::list(items, item)) }
     }
 
     /// A map that is written unless it is empty.
-    pub(super) fn map<K: Display, V>(
+    pub(crate) fn map<K: Display, V>(
         self,
         name: &str,
         map: &BTreeMap<K, V>,
@@ -180,7 +180,7 @@ impl Struct {
     }
 
     /// The finished value.
-    pub(super) fn done(self) -> Doc {
+    pub(crate) fn done(self) -> Doc {
         Doc::Block { open: self.open, items: self.fields, close: ')' }
     }
 }

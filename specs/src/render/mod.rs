@@ -3,7 +3,7 @@
 //! Owns which fields are written and how. Must be the inverse of [`crate::parse`]: what is rendered parses back
 //! to an equal spec, which a property test holds.
 
-mod doc;
+pub(crate) mod doc;
 
 use crate::ast::App;
 use crate::ast::Artifact;

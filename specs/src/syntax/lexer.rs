@@ -25,7 +25,7 @@ impl<'s> Lexer<'s> {
         self.pos
     }
 
-    /// Goes back to a position that this lexer has reported.
+    /// Goes to a character boundary, usually back to a position that this lexer has reported.
     pub(super) fn rewind(&mut self, pos: usize) {
         self.pos = pos;
     }
@@ -296,6 +296,9 @@ impl<'s> Lexer<'s> {
         };
         if written.starts_with('_') || written.is_empty() {
             return Err(bad("it needs a digit"));
+        }
+        if (negative, written) == (true, "inf") {
+            return Ok(Kind::Float(f64::NEG_INFINITY));
         }
         let digits: Cow<'_, str> =
             if written.contains('_') { written.replace('_', "").into() } else { written.into() };

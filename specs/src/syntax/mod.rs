@@ -20,6 +20,19 @@ pub const MAX_DEPTH: usize = 64;
 /// text; a spec of 10,000 datasets and 1,000 apps has about 60,000.
 pub const MAX_VALUES: usize = 250_000;
 
+/// What a text is to hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Document {
+    /// What it is called in messages: `spec`.
+    pub(crate) noun: &'static str,
+    /// The smallest one, for a hint.
+    pub(crate) smallest: &'static str,
+    /// How many values it may hold at most.
+    pub(crate) max_values: usize,
+    /// Whether lists of nothing but numbers become [`Kind::Numbers`].
+    pub(crate) numbers: bool,
+}
+
 /// A half-open range of byte offsets into the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
@@ -65,6 +78,9 @@ pub(crate) enum Kind<'s> {
     Ident(Name<'s>),
     /// `[a, b]`.
     List(Vec<Node<'s>>),
+    /// `[1, 2.5]`, what is between the brackets: digits, signs, points, commas, spaces and the letters of `e`, `inf` and
+    /// `NaN`. Not looked into, because only the reader knows the type, and because there may be half a million.
+    Numbers(&'s str),
     /// `{a: b}`.
     Map(Vec<(Node<'s>, Node<'s>)>),
     /// `(a, b)`, `Name(a, b)`, and `()` which is also the struct without fields.
@@ -83,6 +99,7 @@ impl Kind<'_> {
             Kind::Str(_) => "text in quotes",
             Kind::Ident(_) => "a name",
             Kind::List(_) => "a list",
+            Kind::Numbers(_) => "a list of numbers",
             Kind::Map(_) => "a map",
             Kind::Tuple { name: Some(_), .. } => "a variant with values",
             Kind::Tuple { items, .. } if items.is_empty() => "`()`",

@@ -3,6 +3,7 @@
 //! Owns the nesting and the messages about brackets and commas. Stops at the first mistake: what follows a
 //! syntax error is guesswork, and a wrong guess hides the real place.
 
+use super::Document;
 use super::Field;
 use super::Kind;
 use super::MAX_DEPTH;
@@ -13,10 +14,11 @@ use super::SyntaxError;
 use super::lexer::Lexer;
 use crate::diagnostics::quoted;
 
-/// Parses a text from `start`: optional `#![enable(..)]` attributes, one value, nothing after it. Holds at most
-/// `max_values` values.
-pub(crate) fn parse_document(text: &str, start: usize, max_values: usize) -> Result<Node<'_>, SyntaxError> {
-    let mut parser = Parser { lexer: Lexer::new(text, start), open: Vec::new(), values_left: max_values };
+/// Parses a text from `start`: optional `#![enable(..)]` attributes, one value, nothing after it.
+pub(crate) fn parse_document(text: &str, start: usize, document: Document) -> Result<Node<'_>, SyntaxError> {
+    let Document { noun, smallest, max_values, .. } = document;
+    let lexer = Lexer::new(text, start);
+    let mut parser = Parser { lexer, open: Vec::new(), values_left: max_values, document };
     parser.lexer.skip_space()?;
     while parser.lexer.rest().starts_with("#!") {
         parser.attribute()?;
@@ -24,13 +26,13 @@ pub(crate) fn parse_document(text: &str, start: usize, max_values: usize) -> Res
     }
     if parser.lexer.peek().is_none() {
         let at = parser.lexer.pos();
-        return Err(SyntaxError::new(at, at, "unexpected end of the file: it holds no spec")
-            .hint("the smallest spec is `Deploy()`"));
+        return Err(SyntaxError::new(at, at, format!("unexpected end of the file: it holds no {noun}"))
+            .hint(format!("the smallest {noun} is `{smallest}`")));
     }
     let node = parser.value()?;
     parser.lexer.skip_space()?;
     if parser.lexer.peek().is_some() {
-        return Err(parser.lexer.unexpected("the end of the file").hint("a file holds one spec"));
+        return Err(parser.lexer.unexpected("the end of the file").hint(format!("a file holds one {noun}")));
     }
     Ok(node)
 }
@@ -41,6 +43,7 @@ struct Parser<'s> {
     open: Vec<(char, usize)>,
     /// How many more values may come.
     values_left: usize,
+    document: Document,
 }
 
 impl<'s> Parser<'s> {
@@ -96,7 +99,8 @@ impl<'s> Parser<'s> {
         let start = self.lexer.pos();
         let rest = self.lexer.rest();
         let Some(left) = self.values_left.checked_sub(1) else {
-            return Err(SyntaxError::new(start, start, "the spec holds too many values")
+            let noun = self.document.noun;
+            return Err(SyntaxError::new(start, start, format!("the {noun} holds too many values"))
                 .hint("split it into several files"));
         };
         self.values_left = left;
@@ -104,7 +108,10 @@ impl<'s> Parser<'s> {
             Some('"') => Kind::Str(self.lexer.string()?),
             Some('\'') => Kind::Char(self.lexer.character()?),
             Some('0'..='9' | '+' | '-' | '.') => self.lexer.number()?,
-            Some('[') => Kind::List(self.list()?),
+            Some('[') => match self.numbers() {
+                Some(numbers) => Kind::Numbers(numbers),
+                None => Kind::List(self.list()?),
+            },
             Some('{') => Kind::Map(self.map()?),
             Some('(') => self.parens(None)?,
             _ if rest.starts_with("r\"") || rest.starts_with("r#\"") || rest.starts_with("r##") => {
@@ -114,7 +121,8 @@ impl<'s> Parser<'s> {
                 match self.lexer.ident() {
                     Some(name) if !matches!(self.lexer.peek(), Some('"' | '\'' | '#')) => self.named(name)?,
                     _ => {
-                        return Err(SyntaxError::new(start, self.lexer.pos(), "specs have no byte strings")
+                        let message = format!("a {} has no byte strings", self.document.noun);
+                        return Err(SyntaxError::new(start, self.lexer.pos(), message)
                             .hint("write text in double quotes"));
                     }
                 }
@@ -152,7 +160,7 @@ impl<'s> Parser<'s> {
                 at + 1,
                 format!("brackets nest deeper than {MAX_DEPTH} levels"),
             )
-            .hint("no spec needs this: look for brackets that are never closed"));
+            .hint(format!("no {} needs this: look for brackets that are never closed", self.document.noun)));
         }
         self.open.push((c, at));
         self.lexer.eat(c);
@@ -195,6 +203,9 @@ impl<'s> Parser<'s> {
                 error.hint("is a comma missing before this?")
             }
             (Some('#'), _) => error.hint("comments begin with `//`"),
+            (Some(':'), Some(('(', _))) => {
+                error.hint("in one pair of parentheses, either all values are written `name: value` or none")
+            }
             _ => error,
         }
     }
@@ -212,6 +223,27 @@ impl<'s> Parser<'s> {
                 return Ok(items);
             }
         }
+    }
+
+    /// What is between the brackets of a list of numbers, if they are kept as written and one begins here.
+    fn numbers(&mut self) -> Option<&'s str> {
+        if !self.document.numbers {
+            return None;
+        }
+        let inside = &self.lexer.rest()[1..];
+        let is_first = |b: u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.');
+        let is_space = |b: u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r');
+        let is_other = |b: u8| matches!(b, b',' | b'e' | b'E' | b'i' | b'n' | b'f' | b'N' | b'a');
+        if !inside.bytes().find(|b| !is_space(*b)).is_some_and(is_first) {
+            return None;
+        }
+        let len = inside.bytes().position(|b| !(is_first(b) || is_other(b) || is_space(b)))?;
+        if inside.as_bytes()[len] != b']' {
+            return None;
+        }
+        let start = self.lexer.pos();
+        self.lexer.rewind(start + len + 2);
+        Some(&inside[..len])
     }
 
     fn map(&mut self) -> Result<Vec<(Node<'s>, Node<'s>)>, SyntaxError> {

@@ -160,7 +160,7 @@ fn render_step(job: &Job, step: &Step) -> Doc {
                 .field("source", Doc::text(source))
                 .field("inputs", Doc::list(inputs, array))
                 .field("outputs", map(outputs))
-                .field("groups", Doc::tuple("", groups.iter().map(|count| Doc::plain(count)).collect()))
+                .field("groups", Doc::tuple("", groups.iter().map(Doc::plain).collect()))
                 .done()
         }
     }

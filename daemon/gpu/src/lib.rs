@@ -5,6 +5,7 @@
 //! reach zedd.
 
 pub mod device;
+pub mod inventory;
 pub mod node;
 pub mod ops;
 pub mod program;

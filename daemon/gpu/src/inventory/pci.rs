@@ -166,8 +166,11 @@ mod tests {
         assert_eq!(name, ["NVIDIA", "AMD", "Intel", "Apple", "virtio", "Mesa", "0x1d0f"]);
     }
 
+    /// Address, files and driver of a device.
+    type Device<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+
     /// Devices as Linux shows them: links to folders of files.
-    fn sysfs(devices: &[(&str, &[(&str, &str)], Option<&str>)]) -> tempfile::TempDir {
+    fn sysfs(devices: &[Device<'_>]) -> tempfile::TempDir {
         let sys = tempfile::tempdir().unwrap();
         for (address, files, driver) in devices {
             let real = sys.path().join("devices/pci0000:00").join(address);

@@ -74,7 +74,7 @@ pub fn parse_pciconf(text: &str) -> Vec<PciGpu> {
     gpus
 }
 
-/// `vgapci0@pci0:1:0:0:	class=0x030000 rev=0xa1 hdr=0x00 vendor=0x10de device=0x1b80 ..`; before FreeBSD 13 the ids
+/// `vgapci0@pci0:1:0:0: class=0x030000 rev=0xa1 hdr=0x00 vendor=0x10de device=0x1b80 ..`; before FreeBSD 13 the ids
 /// were `chip=0x1b8010de`.
 fn pciconf_device(line: &str) -> Option<PciGpu> {
     let (name, rest) = line.split_once('@')?;

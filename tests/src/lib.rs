@@ -28,8 +28,8 @@ use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
-use std::sync::atomic::AtomicU16;
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
@@ -329,24 +329,80 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A TCP port that nothing listens on.
+/// True where tests run in the slow ZFS guest.
+pub fn on_zfs() -> bool {
+    std::env::var_os("ZED_TEST_STORE").is_some_and(|store| store == "zfs")
+}
+
+/// So many attempts, 100 ms apart, are enough for a program to start and be asked: in the ZFS guest that takes seconds,
+/// and some machines are slower than others. For what must not become healthy; it costs this time.
+pub fn enough_attempts() -> u32 {
+    if on_zfs() { 300 } else { 60 }
+}
+
+/// Looks again and again until what is seen will do, for what ends by itself a moment later. Gives what was seen last.
+pub fn look_until<T>(mut look: impl FnMut() -> T, will_do: impl Fn(&T) -> bool) -> T {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if will_do(&seen) || start.elapsed() > DEADLINE {
+            return seen;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A TCP port that nothing listens on, and that the system gives to nobody.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be bound");
-    listener.local_addr().expect("it has an address").port()
+    free_ports(1)
 }
 
 /// So many TCP ports in a row that nothing listens on, and that the system gives to no client. The first of them.
 pub fn free_ports(count: u16) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    // Tests run at the same time, in one process or in several.
-    let own = 20_000 + u16::try_from(std::process::id() % 160).unwrap_or_default() * 64;
+    static BLOCK: Mutex<Option<Block>> = Mutex::new(None);
+    assert!(count < Block::SIZE, "{count} ports are more than a block has");
+    let mut block = BLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let first = own + NEXT.fetch_add(count, Ordering::SeqCst) % 2_000;
-        if (first..first + count).all(is_free) {
+        let own = block.get_or_insert_with(Block::claim);
+        let first = own.next;
+        own.next += count;
+        if own.next > own.end {
+            *block = None;
+        } else if (first..first + count).all(|port| bind(port).is_some()) {
             return first;
         }
     }
+}
+
+/// A row of ports that belongs to this process as long as it holds the first of them: tests run in several
+/// processes at once.
+struct Block {
+    next: u16,
+    end: u16,
+}
+
+impl Block {
+    const SIZE: u16 = 64;
+
+    fn claim() -> Self {
+        let blocks = (20_000..30_000).step_by(usize::from(Self::SIZE));
+        // Not all from the same place, so that a port rests before it is used again.
+        let skipped = usize::try_from(std::process::id()).unwrap_or_default() % blocks.len();
+        let (first, guard) = blocks
+            .clone()
+            .cycle()
+            .skip(skipped)
+            .take(blocks.len())
+            .find_map(|first| Some((first, bind(first)?)))
+            .expect("fewer test processes run than there are blocks");
+        // Held until the process ends, also when the block is used up.
+        std::mem::forget(guard);
+        Self { next: first + 1, end: first + Self::SIZE }
+    }
+}
+
+fn bind(port: u16) -> Option<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).ok()
 }
 
 /// Reads a file to its end with a deadline; `None` when the read does not end.

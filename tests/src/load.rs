@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
+    /// Of each client.
+    answered: Vec<Arc<AtomicUsize>>,
     clients: Vec<JoinHandle<Seen>>,
 }
 
@@ -38,20 +39,24 @@ struct Seen {
 impl Load {
     /// Asks `http://127.0.0.1:PORT/` from now on.
     pub fn start(port: u16) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let client = |number: usize| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered: Vec<Arc<AtomicUsize>> = (0..CLIENTS).map(|_| Arc::default()).collect();
+        let client = |(number, answered): (usize, &Arc<AtomicUsize>)| {
             let (stop, answered) = (stop.clone(), answered.clone());
             std::thread::spawn(move || ask_until(&stop, &answered, port, number.is_multiple_of(2)))
         };
-        let clients = (0..CLIENTS).map(client).collect();
+        let clients = answered.iter().enumerate().map(client).collect();
         Self { stop, answered, clients }
     }
 
-    /// Waits for some more answers, so that what is there now has been seen.
+    /// Waits for some more answers to each client, so that all have seen what is there now.
     pub fn some_more(&self) {
-        let wanted = self.answered.load(Ordering::SeqCst) + 5 * CLIENTS;
         let start = std::time::Instant::now();
-        while self.answered.load(Ordering::SeqCst) < wanted && start.elapsed() < PATIENCE {
+        let wanted: Vec<usize> = self.answered.iter().map(|count| count.load(Ordering::SeqCst) + 5).collect();
+        let all_seen = || {
+            self.answered.iter().zip(&wanted).all(|(count, wanted)| count.load(Ordering::SeqCst) >= *wanted)
+        };
+        while !all_seen() && start.elapsed() < PATIENCE {
             std::thread::sleep(PAUSE);
         }
     }
@@ -68,7 +73,7 @@ impl Load {
         let seen: Vec<Seen> =
             self.clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect();
         let failures: Vec<&String> = seen.iter().flat_map(|seen| &seen.failures).collect();
-        let answered = self.answered.load(Ordering::SeqCst);
+        let answered: usize = self.answered.iter().map(|count| count.load(Ordering::SeqCst)).sum();
         assert!(failures.is_empty(), "{} requests failed, {answered} did not: {failures:?}", failures.len());
         seen.into_iter().map(|seen| seen.answers).collect()
     }

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use zed_tests::Backend;
 use zed_tests::Zed;
 use zed_tests::free_ports;
+use zed_tests::look_until;
+use zed_tests::on_zfs;
 use zed_tests::processes_of;
 
 /// `web` 1.0.0, deployed and serving.
@@ -48,7 +50,7 @@ impl Web {
             version: "{version}",
             {fields},
             {env}
-            health: (probes: [Http("http://127.0.0.1:{port}/health")], interval: "50ms", timeout: "5s", attempts: 100),
+            health: (probes: [Http("http://127.0.0.1:{port}/health")], interval: "50ms", timeout: "5s", attempts: 1000),
             restart: OnFailure(backoff: "100ms", max_backoff: "100ms", give_up_after: 2),
         ),
     }},
@@ -77,7 +79,7 @@ impl Web {
         assert_eq!(zed.ok(&format!("curl -sS 127.0.0.1:{}/", self.port)), "1.0.0");
         let home = zed.key("apps/web/status", "mountpoint");
         assert_eq!(zed.ok(&format!("readlink {home}/current; ls {home}/releases")), "releases/1.0.0\n1.0.0");
-        let all = processes_of(zed.dir());
+        let all = look_until(|| processes_of(zed.dir()), |all| all.len() == self.processes);
         assert_eq!(all.len(), self.processes, "{all:?}");
     }
 
@@ -171,14 +173,19 @@ fn a_hook_that_hangs_is_ended_and_its_output_kept() {
     let web = Web::deployed();
     web.zed.write_service("web", "2.0.0", None);
     let hook = "[\"sh\", \"-c\", \"echo waiting for a lock; sleep 1000\"]";
-    let verdict = web.fails("()", &format!("{GOOD}, hooks: (timeout: \"500ms\", before_deploy: [{hook}])"));
-    let ended = "hook before_deploy `sh -c echo waiting for a lock; sleep 1000` of app `web` ended with deadline of \
-                 500ms passed";
-    says(&verdict, &[ended, "waiting for a lock"]);
+    // Long enough for it to say something.
+    let timeout = if on_zfs() { "10s" } else { "1s" };
+    let hooks = format!("hooks: (timeout: \"{timeout}\", before_deploy: [{hook}])");
+    let verdict = web.fails("()", &format!("{GOOD}, {hooks}"));
+    let ended = format!(
+        "hook before_deploy `sh -c echo waiting for a lock; sleep 1000` of app `web` ended with deadline of {timeout} \
+         passed"
+    );
+    says(&verdict, &[&ended, "waiting for a lock"]);
     web.untouched();
     web.zed.ok("grep -q ' zed hook before_deploy: waiting for a lock$' $M/apps/web/log");
     let evidence = web.zed.ok("cat $(find . -path '*failures*' -type f)");
-    says(&evidence, &[ended, "waiting for a lock"]);
+    says(&evidence, &[&ended, "waiting for a lock"]);
 }
 
 #[test]

@@ -132,8 +132,10 @@ mod zfs {
         zed.ok(&format!("kill -9 {} {}", record["supervisor"], record["pid"]));
         look(&zed, "drift");
         zed.eventually(&format!("zfs rename {root}/apps/hello {root}/apps/moved"));
-        let verdict = look(&zed, "drift");
-        assert!(verdict.contains("dataset apps/hello: it is gone"), "{verdict}");
+        // It was in drift before: what it says has to be of a new look.
+        zed.ok("echo converge > $M/hosts/testhost/ctl");
+        zed.eventually("grep -q '^verdict .*dataset apps/hello: it is gone' $M/deploy/hello.status");
+        let verdict = zed.key("deploy/hello.status", "verdict");
         assert!(verdict.contains("`apps/moved` carries the mark of this deploy"), "{verdict}");
         zed.fails(&format!("zfs list {root}/apps/hello"));
         // Saving a new version does not begin anew either, and says so.

@@ -3,6 +3,7 @@
 
 use zed_tests::Zed;
 use zed_tests::free_port;
+use zed_tests::on_zfs;
 
 /// What is interrupted.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +81,6 @@ fn stride() -> usize {
     if on_zfs() { 7 } else { 1 }
 }
 
-fn on_zfs() -> bool {
-    std::env::var_os("ZED_TEST_STORE").is_some_and(|store| store == "zfs")
-}
-
 /// Deploys a version, and writes data that only this release has.
 fn release(zed: &Zed, version: &str) {
     zed.ok(&format!("{} && sync $M/deploy/hello.ron", edit(version)));
@@ -106,7 +103,9 @@ fn interrupted(zed: &mut Zed, work: Work, fault: Fault, target: &str) -> bool {
         return true;
     }
     // Before its first look at the host the daemon refuses verbs.
-    zed.sh("for i in $(seq 100); do grep -qx 'state running' $M/apps/hello/status && break; sleep 0.1; done");
+    zed.sh(
+        "while ! grep -qx 'state running' $M/apps/hello/status; do cat $M/version || break; sleep 0.1; done",
+    );
     let ended = match work {
         Work::Deploy => zed.sh(&format!("{}; sync $M/deploy/hello.ron", edit(target))),
         // fsync gives the outcome, where `echo >` cannot.

@@ -1,8 +1,9 @@
 //! The main way: save a spec, converge, read the state, change it, roll back, with plain tools.
 
-use std::time::Duration;
 use zed_tests::Zed;
+use zed_tests::enough_attempts;
 use zed_tests::free_port;
+use zed_tests::look_until;
 use zed_tests::processes_of;
 
 /// A daemon with `hello` 1.0.0 deployed and serving.
@@ -75,6 +76,7 @@ fn a_rollback_brings_back_data_and_state_and_is_held() {
     zed.eventually(
         "grep -qx 'version 1.1.0' $M/apps/hello/status && grep -qx 'state running' $M/apps/hello/status",
     );
+    zed.eventually(&format!("curl -sSf 127.0.0.1:{port}/version.txt"));
     zed.assert_version("hello", port, "1.1.0");
     assert_eq!(zed.key("apps/hello/status", "held"), "-");
 }
@@ -187,6 +189,8 @@ fn an_app_is_undisturbed_by_a_restart_of_zedd() {
     assert_eq!(mounted, "0", "SIGTERM unmounts");
     assert_eq!(zed.ok(&format!("curl -sS 127.0.0.1:{port}/version.txt")), "1.0.0");
     zed.launch();
+    // Ready is before the first look at the host.
+    zed.eventually("grep -qx 'state running' $M/apps/hello/status");
     assert_eq!(zed.key("apps/hello/status", "pid"), pid);
     zed.assert_version("hello", port, "1.0.0");
 }
@@ -198,6 +202,7 @@ fn a_dead_mount_is_cleared_at_the_next_start() {
     let said = zed.fails("ls $M");
     assert!(said.contains("not connected"), "{said}");
     zed.launch();
+    zed.eventually("grep -qx 'state running' $M/apps/hello/status");
     zed.assert_version("hello", port, "1.0.0");
     assert_eq!(zed.ok("grep -c \" $M \" /proc/self/mounts"), "1");
 }
@@ -222,9 +227,11 @@ fn a_probe_that_fails_rolls_back_and_keeps_the_evidence() {
     let (zed, port) = deployed();
     let mountpoint = zed.key("apps/hello/status", "mountpoint");
     zed.ok(&format!("echo precious > {mountpoint}/data"));
-    let spoiled = "sed -i -e 's/1.0.0/2.0.0/' -e 's/echo $ZED_VERSION > version.txt/echo spoiled > data/' \
-                   -e 's#/version.txt\")\\]#/missing\")], attempts: 40, interval: \"200ms\"#' $M/deploy/hello.ron";
-    zed.ok(spoiled);
+    let attempts = enough_attempts();
+    zed.ok(&format!(
+        "sed -i -e 's/1.0.0/2.0.0/' -e 's/echo $ZED_VERSION > version.txt/echo spoiled > data/' \
+         -e 's#/version.txt\")\\]#/missing\")], attempts: {attempts}, interval: \"100ms\"#' $M/deploy/hello.ron"
+    ));
     let said = zed.fails("sync $M/deploy/hello.ron");
     assert!(said.contains("Input/output error"), "{said}");
     zed.eventually(&format!("curl -sSf 127.0.0.1:{port}/version.txt"));
@@ -248,9 +255,5 @@ fn nothing_is_left_when_the_spec_is_gone_and_zedd_has_ended() {
         "! test -e $M/apps/hello || grep -qE '^state (stopped|gone|declared)' $M/apps/hello/status",
     );
     zed.signal(nix::sys::signal::Signal::SIGTERM);
-    let start = std::time::Instant::now();
-    while !processes_of(zed.dir()).is_empty() && start.elapsed() < zed_tests::DEADLINE {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(processes_of(zed.dir()), Vec::<i32>::new());
+    assert_eq!(look_until(|| processes_of(zed.dir()), Vec::is_empty), Vec::<i32>::new());
 }

@@ -43,7 +43,8 @@ fn deployed() -> (Zed, u16) {
     let port = free_port();
     std::fs::write(zed.dir().join("server.py"), SERVER).expect("write");
     std::fs::write(zed.dir().join("flag"), "").expect("write");
-    let probes = format!("probes: [Http(\"http://127.0.0.1:{port}/\"), Tcp(\"127.0.0.1:{port}\")]");
+    let probes =
+        format!("probes: [Http(\"http://127.0.0.1:{port}/\"), Tcp(\"127.0.0.1:{port}\")], timeout: \"20s\"");
     write_spec(&zed, "1", port, &probes);
     zed.ok("cp web.ron $M/deploy/ && sync $M/deploy/web.ron");
     (zed, port)

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use zed_tests::Load;
 use zed_tests::Zed;
 use zed_tests::free_ports;
+use zed_tests::look_until;
+use zed_tests::on_zfs;
 use zed_tests::processes_of;
 
 /// An app that is upgraded again and again.
@@ -52,7 +54,7 @@ impl Upgraded {
             command: ["bin/web"],
             env: {{"PORT": "{first}"}},
             {limits}
-            health: (probes: [Http("http://127.0.0.1:{first}/health")], interval: "20ms", timeout: "5s", attempts: 1500),
+            health: (probes: [Http("http://127.0.0.1:{first}/health")], interval: "20ms", timeout: "20s", attempts: 1500),
             {fields},
             listen: "http://127.0.0.1:{front}",
         ),
@@ -101,15 +103,17 @@ impl Upgraded {
         let journal = files_of(&self.state.join("journal"));
         assert_eq!(journal, BTreeSet::from(["ended".to_owned()]), "point {point}: a journal is left");
         // zedd; and for each process and the front what runs and its supervisor.
-        let all = processes_of(zed.dir());
-        assert_eq!(all.len(), 1 + 2 * (processes + 1), "point {point}: {all:?}\n{status}");
+        let wanted = 1 + 2 * (processes + 1);
+        let all = look_until(|| processes_of(zed.dir()), |all| all.len() == wanted);
+        assert_eq!(all.len(), wanted, "point {point}: {all:?}\n{status}");
         for line in &own {
             let pid = line.split(" pid=").nth(1).and_then(|rest| rest.split(' ').next()).expect("it runs");
-            for mut siblings in cgroups_beside(pid) {
-                // The front has no limits: it is in some hierarchies only.
-                siblings.retain(|name| !name.ends_with(".front"));
-                assert_eq!(siblings, own.iter().map(|line| name(line)).collect(), "point {point}: cgroups");
-            }
+            let wanted: BTreeSet<String> = own.iter().map(|line| name(line)).collect();
+            let all = look_until(|| cgroups_beside(pid), |all| all.iter().all(|names| *names == wanted));
+            assert!(
+                all.iter().all(|names| *names == wanted),
+                "point {point}: {all:?} are not all {wanted:?}"
+            );
         }
         let home = zed.key("apps/web/status", "mountpoint");
         let releases = zed.ok(&format!("readlink {home}/current; ls {home}/releases"));
@@ -139,7 +143,9 @@ fn cgroups_beside(pid: &str) -> Vec<BTreeSet<String>> {
         let folder = if folder.ends_with("run") { folder.parent().unwrap_or(&folder) } else { &folder };
         let beside = std::fs::read_dir(folder.parent().expect("it has one")).into_iter().flatten().flatten();
         let folders = beside.filter(|entry| entry.path().is_dir());
-        found.push(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect());
+        let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        // The front has no limits: it is in some hierarchies only.
+        found.push(names.filter(|name| !name.ends_with(".front")).collect());
     }
     found
 }
@@ -150,8 +156,7 @@ fn killed_at_every_point(fields: &str, processes: usize) {
     let load = Load::start(upgraded.port);
     let mut before = "0.0.0".to_owned();
     // A step has three points, which are much the same; the ZFS guest is slow.
-    let on_zfs = std::env::var_os("ZED_TEST_STORE").is_some_and(|store| store == "zfs");
-    for (times, point) in (2..200).step_by(if on_zfs { 10 } else { 3 }).enumerate() {
+    for (times, point) in (2..200).step_by(if on_zfs() { 10 } else { 3 }).enumerate() {
         let after = format!("1.0.{point}");
         let killed = upgraded.upgrade_killed_at(point, &after);
         let version = upgraded.one_version(point, processes);

@@ -75,6 +75,7 @@ fn numbers_of_lines_go_on_over_restarts_of_the_app_and_of_zedd() {
     zed.eventually("test $(grep -c ' out 64' $M/apps/greedy/log) = 2");
     zed.kill9();
     zed.launch();
+    zed.eventually("grep -qx 'state running' $M/apps/greedy/status");
     zed.ok("echo restart > $M/apps/greedy/ctl");
     zed.eventually("test $(grep -c ' out 64' $M/apps/greedy/log) = 3");
     let numbered = zed.ok(

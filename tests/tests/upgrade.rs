@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use zed_tests::Load;
 use zed_tests::Zed;
+use zed_tests::enough_attempts;
 use zed_tests::free_ports;
 
 /// The shape of `specs/examples/stack.ron` with real programs. Secrets are values from elsewhere here.
@@ -81,7 +82,7 @@ impl Stack {
 )
 "#,
             // A service needs a moment to listen; one that is sick stays so.
-            attempts = if sick.is_some() { sick_attempts() } else { 300 },
+            attempts = if sick.is_some() { enough_attempts() } else { 300 },
         );
         let path = self.zed.dir().join("stack.ron");
         std::fs::write(&path, spec).expect("the spec can be written");
@@ -101,11 +102,6 @@ impl Stack {
     fn instances(&self) -> String {
         self.zed.ok("grep '^instance.* running ' $M/apps/api/status | sed 's/ pid=.*//'")
     }
-}
-
-/// Enough for a service that is sick to say so: in the slow ZFS guest it takes seconds until it listens.
-fn sick_attempts() -> u32 {
-    if std::env::var_os("ZED_TEST_STORE").is_some_and(|store| store == "zfs") { 150 } else { 30 }
 }
 
 #[test]
@@ -145,7 +141,7 @@ fn a_stack_is_upgraded_under_load_survives_a_sick_version_and_goes_back() {
         assert_eq!(answers, ["2.1.0", "2.2.0"], "from old to new, and never back");
     }
     let url = format!("GET http://127.0.0.1:{blue}/health");
-    let says = format!("{url} failed {} times; the last one: {url}: ", sick_attempts());
+    let says = format!("{url} failed {} times; the last one: {url}: ", enough_attempts());
     let verdict = zed.key("deploy/stack.status", "verdict");
     assert!(verdict.contains(&says) && verdict.contains("500"), "{verdict}");
     assert_eq!(zed.key("deploy/stack.status", "state"), "failed");
@@ -256,6 +252,7 @@ fn processes_are_replaced_batch_by_batch_steered_and_scaled_under_load() {
 
     for (count, versions) in [(5, "1.2.0 1.2.0 1.2.0 1.2.0 1.2.0 "), (2, "1.2.0 1.2.0 ")] {
         zed.ok(&format!("echo scale {count} > $M/apps/web/ctl"));
+        zed.eventually(&format!("test \"$({VERSIONS})\" = \"{versions}\""));
         zed.eventually("! grep -q '^state converging' $M/deploy/web.status");
         assert_eq!(web.versions(), versions);
     }

@@ -100,6 +100,7 @@ fn what_is_imported_needs_no_change() {
     zed.ok("rm state/deploy/hello.ron state/deploys/hello.json");
     zed.launch();
     assert_eq!(zed.ok("ls $M/deploy"), "");
+    zed.eventually("test -e $M/datasets/apps/hello");
     zed.ok("zedctl --mount $M import > imported.ron");
     zed.ok("cp imported.ron $M/plan/hello.ron");
     let plan = zed.eventually("grep '^deploy hello' $M/plan/hello.plan");

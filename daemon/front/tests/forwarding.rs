@@ -35,7 +35,7 @@ fn dead_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let number = std::process::id() * 16 + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + number % 20_000).expect("a port");
+        let port = u16::try_from(10_000 + number % 10_000).expect("a port");
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

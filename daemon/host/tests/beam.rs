@@ -4,10 +4,10 @@
 mod common;
 
 use common::Place;
+use common::free_port;
 use common::instance;
 use common::wait_for;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ impl Node {
             eprintln!("not checked: no Erlang here (Debian: erlang-base)");
             return None;
         }
-        let epmd = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+        let epmd = free_port();
         let place = Place::new();
         let data = place.data().to_string_lossy().into_owned();
         let environment = |start: &mut zed_host::Start| {

@@ -9,13 +9,13 @@ mod common;
 use common::Place;
 use common::always;
 use common::app;
+use common::free_port;
 use common::instance;
 use common::lives;
 use common::signal;
 use common::wait_for;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -191,7 +191,7 @@ fn exec(command: &[&str]) -> Probe {
 #[test]
 fn an_app_serves_from_its_container_and_leaves_nothing_when_it_stops() {
     let Some(ground) = Ground::new() else { return };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     ground.start(&ground.script(&format!("exec httpd -f -p 127.0.0.1:{port} -h /www")));
     let url = format!("http://127.0.0.1:{port}/");
     let http = Probe::Http {

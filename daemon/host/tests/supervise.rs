@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start programs")]
 
+#[expect(dead_code, reason = "this program uses a part of it")]
 mod common;
 
 use common::Place;

@@ -1,7 +1,10 @@
 //! A host in a temporary folder, whose apps end with the test.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use zed_host::Host;
@@ -47,6 +50,19 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 
 pub(crate) fn always(backoff: Duration, give_up_after: Option<u32>) -> Restart {
     Restart::Always(Backoff { backoff, max_backoff: backoff * 8, give_up_after })
+}
+
+/// A port for what a test starts: nobody listens there, and nobody will who asks the kernel for a free one, since those
+/// are above.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let number = std::process::id() * 16 + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + number % 10_000).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A host of its own.

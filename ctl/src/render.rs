@@ -4,6 +4,10 @@
 //! always there and in the same order; an absent value is `-`. Every text ends with a newline, except that a
 //! list of nothing is empty.
 
+mod gpu;
+
+pub use gpu::*;
+
 use crate::event::field;
 use crate::time::rfc3339;
 use crate::view::AppView;

@@ -4,6 +4,7 @@
 //! messages and the section in docs/CTL.md are all made from it. Whether the target of a verb exists is not
 //! known here.
 
+mod gpu;
 mod table;
 mod token;
 
@@ -27,12 +28,22 @@ pub enum FileKind {
     AppRollback,
     /// `/zed/hosts/HOST/ctl`
     HostCtl,
+    /// `/zed/gpu/N/ctl`
+    GpuCtl,
+    /// `/zed/gpu/N/jobs/ID/ctl`
+    GpuJobCtl,
 }
 
 impl FileKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [FileKind; 4] =
-        [FileKind::RootCtl, FileKind::AppCtl, FileKind::AppRollback, FileKind::HostCtl];
+    pub const ALL: [FileKind; 6] = [
+        FileKind::RootCtl,
+        FileKind::AppCtl,
+        FileKind::AppRollback,
+        FileKind::HostCtl,
+        FileKind::GpuCtl,
+        FileKind::GpuJobCtl,
+    ];
 
     /// Where such files are, below the root of the tree.
     pub fn path(self) -> &'static str {
@@ -41,6 +52,8 @@ impl FileKind {
             FileKind::AppCtl => "apps/APP/ctl",
             FileKind::AppRollback => "apps/APP/rollback",
             FileKind::HostCtl => "hosts/HOST/ctl",
+            FileKind::GpuCtl => "gpu/N/ctl",
+            FileKind::GpuJobCtl => "gpu/N/jobs/ID/ctl",
         }
     }
 }
@@ -184,6 +197,8 @@ pub enum Verb {
     Rollback(RollbackTarget),
     /// Look at everything now, without waiting for the timer.
     Converge,
+    /// Of a GPU or one of its jobs.
+    Gpu(GpuVerb),
 }
 
 /// Splits what was written in one `write(2)` into its lines, one verb a line; a newline at the end may be
@@ -230,7 +245,7 @@ pub fn parse_verb(kind: FileKind, line: &str) -> Result<Verb, CtlError> {
         return Err(CtlError::new(Code::BadArgument, message).hint(spec.help));
     }
     for (value, argument) in arguments.iter().zip(spec.arguments) {
-        if !matches!(spec.id, VerbId::Log | VerbId::Scale) {
+        if !matches!(spec.id, VerbId::Log | VerbId::Scale | VerbId::Gpu) {
             argument.check(name, value)?;
         }
     }
@@ -240,6 +255,9 @@ pub fn parse_verb(kind: FileKind, line: &str) -> Result<Verb, CtlError> {
 /// The verb of a row of the table, with arguments that were checked against it.
 fn build(kind: FileKind, spec: &VerbSpec, arguments: &[String]) -> Result<Verb, CtlError> {
     let first = arguments.first().cloned();
+    if spec.id == VerbId::Gpu {
+        return gpu::build(spec, arguments).map(Verb::Gpu);
+    }
     Ok(match (spec.id, first) {
         (VerbId::Apply, Some(plan)) => Verb::Apply { plan },
         (VerbId::Reload, None) => Verb::Reload,
@@ -335,7 +353,7 @@ fn unknown(kind: FileKind, name: &str) -> CtlError {
     {
         return error.hint(format!("did you mean `{}`?", spec.form()));
     }
-    let elsewhere = VERBS.iter().find(|spec| spec.name == name && spec.file != FileKind::AppRollback);
+    let elsewhere = all_verbs().find(|spec| spec.name == name && spec.file != FileKind::AppRollback);
     match elsewhere {
         Some(spec) => error.hint(format!("`{}` is written to `{}`", spec.form(), spec.file.path())),
         None => error.hint(format!("expected {}", forms(kind))),

@@ -1,6 +1,7 @@
 //! The table of verbs, and the texts made from it.
 
 use super::FileKind;
+use super::gpu::GPU_VERBS;
 use super::printable;
 use crate::Code;
 use crate::CtlError;
@@ -36,6 +37,7 @@ pub(super) enum VerbId {
     Scale,
     Rollback,
     Converge,
+    Gpu,
 }
 
 /// What has to be so for a verb to be accepted.
@@ -55,6 +57,12 @@ pub enum Needs {
     Release,
     /// An upgrade of the app that is going on.
     Upgrade,
+    /// A job that waits for its inputs.
+    WaitingJob,
+    /// A job that has not ended.
+    Job,
+    /// A job that has not begun.
+    QueuedJob,
 }
 
 impl Needs {
@@ -68,6 +76,9 @@ impl Needs {
             Needs::App => "a deployed app, its deploy idle",
             Needs::Release => "a deployed app, its deploy idle; such a release",
             Needs::Upgrade => "an upgrade of the app that is going on",
+            Needs::WaitingJob => "a job that waits for its inputs; its submitter or root",
+            Needs::Job => "a job that has not ended; its submitter or root",
+            Needs::QueuedJob => "a job that has not begun; its submitter or root",
         }
     }
 }
@@ -90,16 +101,16 @@ pub struct VerbSpec {
     pub(super) id: VerbId,
 }
 
-const fn required(name: &'static str) -> Argument {
+pub(super) const fn required(name: &'static str) -> Argument {
     Argument { name, required: true }
 }
 
-const fn optional(name: &'static str) -> Argument {
+pub(super) const fn optional(name: &'static str) -> Argument {
     Argument { name, required: false }
 }
 
-/// All verbs, in the order of the help text.
-pub const VERBS: &[VerbSpec] = &[
+/// All verbs but those of GPUs, in the order of the help text.
+const VERBS: &[VerbSpec] = &[
     VerbSpec {
         id: VerbId::Apply,
         name: "apply",
@@ -300,9 +311,14 @@ pub const VERBS: &[VerbSpec] = &[
     },
 ];
 
+/// All rows, in the order of the help text.
+pub fn all_verbs() -> impl Iterator<Item = &'static VerbSpec> {
+    VERBS.iter().chain(GPU_VERBS)
+}
+
 /// The rows for one kind of file.
 pub fn verbs_of(kind: FileKind) -> impl Iterator<Item = &'static VerbSpec> {
-    VERBS.iter().filter(move |spec| spec.file == kind)
+    all_verbs().filter(move |spec| spec.file == kind)
 }
 
 impl Argument {
@@ -376,6 +392,7 @@ zed makes this host match the specs in deploy/ and shows what it knows as files.
     cat apps/APP/crash           how its last runs ended unexpectedly, newest first
     cat apps/APP/rollback        what it can be rolled back to
     cat hosts/HOST/status        this host
+    cat job.ron > gpu/N/queue    run a job on a GPU; gpu/N/jobs/ID has its status, result, in/ and out/
     tail -f events               everything that happens
     cat error                    why the last write to ctl was refused (one in every folder with a ctl)
 

@@ -28,6 +28,25 @@ fn every_verb_is_understood_in_its_file() {
         (FileKind::AppRollback, "'1 0'", Verb::Rollback(RollbackTarget::Version("1 0".to_owned()))),
         (FileKind::HostCtl, "converge", Verb::Converge),
         (FileKind::HostCtl, "heal", Verb::Heal { deploy: None }),
+        (FileKind::GpuCtl, "pause", Verb::Gpu(GpuVerb::Pause)),
+        (FileKind::GpuCtl, "resume", Verb::Gpu(GpuVerb::Resume)),
+        (FileKind::GpuCtl, "restart", Verb::Gpu(GpuVerb::Restart)),
+        (FileKind::GpuCtl, "forgive", Verb::Gpu(GpuVerb::Forgive { kernel: None })),
+        (
+            FileKind::GpuCtl,
+            "forgive add.f32",
+            Verb::Gpu(GpuVerb::Forgive { kernel: Some("add.f32".to_owned()) }),
+        ),
+        (
+            FileKind::GpuCtl,
+            "weight ann 1000",
+            Verb::Gpu(GpuVerb::Weight { user: "ann".to_owned(), weight: 1000 }),
+        ),
+        (FileKind::GpuCtl, "retain 0", Verb::Gpu(GpuVerb::Retain { jobs: 0 })),
+        (FileKind::GpuCtl, "cancel", Verb::Gpu(GpuVerb::Cancel)),
+        (FileKind::GpuJobCtl, "start", Verb::Gpu(GpuVerb::Start)),
+        (FileKind::GpuJobCtl, "cancel", Verb::Gpu(GpuVerb::Cancel)),
+        (FileKind::GpuJobCtl, "priority -100", Verb::Gpu(GpuVerb::Priority { priority: -100 })),
     ] {
         assert_eq!(parse(kind, line), Ok(verb), "{line}");
     }
@@ -74,6 +93,24 @@ fn refusals_name_the_verb_and_what_is_expected() {
             "retry ../prod",
             "`retry`: `../prod` cannot be a DEPLOY: `.` is not allowed in it",
             "a name is made of a-z, 0-9 and `-`, as the spec's file without `.ron`",
+        ),
+        (
+            FileKind::GpuCtl,
+            "weight ann 0",
+            "`weight`: `0` is not a number from 1 to 1000",
+            "expected `weight USER N`",
+        ),
+        (
+            FileKind::GpuJobCtl,
+            "priority 101",
+            "`priority`: `101` is not a number from -100 to 100",
+            "expected `priority N`",
+        ),
+        (
+            FileKind::GpuJobCtl,
+            "pause",
+            "`pause` is not a verb of `gpu/N/jobs/ID/ctl`",
+            "`pause` is written to `apps/APP/ctl`",
         ),
         (FileKind::HostCtl, "'heal", "`'heal`: the quote ' is not closed", "expected `converge` or `heal`"),
         (
@@ -139,7 +176,7 @@ fn one_write_is_one_verb_a_line() {
 #[test]
 fn the_help_text_has_every_verb() {
     let help = help_text();
-    for spec in VERBS {
+    for spec in all_verbs() {
         assert!(help.contains(&format!("    {}", spec.form())), "{}", spec.form());
         assert!(!spec.help.ends_with('.'), "{}", spec.help);
     }

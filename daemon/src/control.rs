@@ -81,13 +81,15 @@ impl Daemon {
     }
 
     fn judge(&self, caller: Caller, file: &VerbFile, line: &str) -> Result<Option<Ticket>, CtlError> {
-        self.may_command(caller)?;
         let (kind, app) = match file {
+            VerbFile::Gpu(gpu) => return self.judge_gpu(caller, *gpu, None, line),
+            VerbFile::GpuJob(key) => return self.judge_gpu(caller, key.gpu, Some(key.id), line),
             VerbFile::Root => (FileKind::RootCtl, None),
             VerbFile::App(app) => (FileKind::AppCtl, Some(app)),
             VerbFile::Rollback(app) => (FileKind::AppRollback, Some(app)),
             VerbFile::Host(_) => (FileKind::HostCtl, None),
         };
+        self.may_command(caller)?;
         let verb = parse_verb(kind, line)?;
         if let Verb::Log { level } = verb {
             self.log_level.set(level);
@@ -103,6 +105,22 @@ impl Daemon {
         let app = app.map(|app| self.app(app, &known)).transpose()?;
         self.judge_target(app.as_ref(), &verb, &known)?;
         Ok(Some(self.shared.submit(|ticket| Request::Verb { app, verb, ticket })))
+    }
+
+    /// A verb of a GPU or of one of its jobs. Who may is judged there: everybody commands their own jobs.
+    fn judge_gpu(
+        &self,
+        caller: Caller,
+        gpu: u32,
+        job: Option<u64>,
+        line: &str,
+    ) -> Result<Option<Ticket>, CtlError> {
+        let kind = if job.is_some() { FileKind::GpuJobCtl } else { FileKind::GpuCtl };
+        let Verb::Gpu(verb) = parse_verb(kind, line)? else {
+            return Err(CtlError::new(Code::Internal, format!("`{line}` is not a verb of a GPU")));
+        };
+        let gone = || CtlError::new(Code::NotFound, format!("there is no GPU {gpu}"));
+        self.gpus().ok_or_else(gone)?.verb(caller, gpu, job, verb).map(|()| None)
     }
 
     /// Says something to the upgrade of an app that is going on; the app need not be there yet.
@@ -268,7 +286,7 @@ impl Control for Daemon {
         self.metrics.verb(result.is_ok());
         let about = match file {
             VerbFile::App(app) | VerbFile::Rollback(app) => About { app: app.clone(), ..About::nothing() },
-            VerbFile::Root | VerbFile::Host(_) => About::nothing(),
+            VerbFile::Root | VerbFile::Host(_) | VerbFile::Gpu(_) | VerbFile::GpuJob(_) => About::nothing(),
         };
         let (kind, text) = match &result {
             Ok(_) => (EventKind::VerbAccepted, format!("uid {}: `{verb}`", caller.uid)),

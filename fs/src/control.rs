@@ -1,5 +1,6 @@
 //! The one trait between the tree and the daemon.
 
+use crate::JobKey;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ pub enum VerbFile {
     Rollback(String),
     /// `/zed/hosts/HOST/ctl`
     Host(String),
+    /// `/zed/gpu/N/ctl`
+    Gpu(u32),
+    /// `/zed/gpu/N/jobs/ID/ctl`
+    GpuJob(JobKey),
 }
 
 /// Identifies an accepted command until its outcome is known.

@@ -3,6 +3,12 @@
 //! Apart from [`crate::Control`], because the world is a snapshot and a queue moves thousands of times a second. No
 //! method blocks on a device; what takes as long as a job calls back.
 
+mod queue;
+mod scan;
+
+pub(crate) use queue::LONGEST;
+pub(crate) use queue::QueueHandle;
+
 use crate::Caller;
 use crate::Outcome;
 use std::fs::File;
@@ -118,6 +124,13 @@ pub trait Gpus: Send + Sync + 'static {
         write: bool,
     ) -> Result<BufferContent, CtlError>;
 
+    /// How many raw bytes have to follow this text and its NUL: those of its `Raw` inputs. Asked only when the text is
+    /// complete and has one.
+    ///
+    /// # Errors
+    /// A text that is no job, as [`Gpus::submit`] would refuse it.
+    fn raw_bytes(&self, gpu: u32, text: &[u8]) -> Result<u64, CtlError>;
+
     /// Judges and takes one job: what was written to `gpu/N/queue` in one piece, the bytes of raw inputs included. When
     /// this returns, the job survives the death of zedd.
     ///
@@ -132,7 +145,7 @@ pub trait Gpus: Send + Sync + 'static {
     fn commit(&self, gpu: u32) -> Result<(), CtlError>;
 
     /// Calls `done` with what the submitting handle gives to read: the id and a newline at once, or what
-    /// `zed_spec::job::Reply` asks for when the job has ended.
+    /// `zed_spec::job::Reply` asks for when the job has ended. Asked once a job, by the first reader.
     fn reply(&self, key: JobKey, done: ReplyDone);
 
     /// Calls `done` when the job has ended; at once when it has, or is not kept.

@@ -4,14 +4,16 @@
 //! here may block.
 
 use crate::Fault;
+use crate::Outcome;
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use std::ops::Deref;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Takes the result of a wait, once, from any thread.
-pub type Finish<T> = Box<dyn FnOnce(Result<T, Fault>) + Send>;
+/// Takes the result of a wait, once, from any thread. False when nobody takes it any more: whoever waited was interrupted.
+pub type Finish<T> = Box<dyn FnOnce(Result<T, Fault>) -> bool + Send>;
 
 /// Starts a wait.
 pub type Start<T> = Box<dyn FnOnce(Finish<T>) + Send>;
@@ -40,6 +42,44 @@ pub enum Late<T> {
     Value(T),
     /// An error.
     Fail(Errno),
+}
+
+/// A text that is known once something has ended, and stays the same for the handle that waited for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verdict(Arc<Mutex<Option<Arc<[u8]>>>>);
+
+impl Verdict {
+    /// What a read gives that does not have to wait any more.
+    pub(crate) fn known(&self, offset: u64, size: usize) -> Option<Chunk> {
+        self.0.lock().as_ref().map(|text| Chunk::of(text, offset, size))
+    }
+
+    /// A read that waits: `when` calls what it is given with the outcome.
+    pub(crate) fn wait(
+        &self,
+        (offset, size): (u64, usize),
+        limit: Duration,
+        when: impl FnOnce(Box<dyn FnOnce(Outcome) + Send>) + Send + 'static,
+    ) -> Step<Chunk> {
+        let kept = Arc::clone(&self.0);
+        let start = move |finish: Finish<Chunk>| {
+            when(Box::new(move |outcome| {
+                let text = text_of(outcome);
+                *kept.lock() = Some(Arc::clone(&text));
+                finish(Ok(Chunk::of(&text, offset, size)));
+            }));
+        };
+        Step::Wait(Waiting { start: Box::new(start), limit, late: Late::Fail(Errno::ETIMEDOUT) })
+    }
+}
+
+/// An outcome as a reader sees it: its text, or the error with its hint; newline-terminated.
+pub(crate) fn text_of(outcome: Outcome) -> Arc<[u8]> {
+    let mut text = outcome.unwrap_or_else(|error| error.render());
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.into_bytes().into()
 }
 
 impl<T> Late<T> {

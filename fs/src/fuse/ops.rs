@@ -207,9 +207,7 @@ impl Filesystem for ZedFs {
                 self.park(unique, Reply::Data(reply, waiting.late), waiting.limit);
                 let parked = Weak::clone(&self.weak_parked);
                 (waiting.start)(Box::new(move |result| {
-                    if let Some(parked) = parked.upgrade() {
-                        parked.finish_data(unique, result);
-                    }
+                    parked.upgrade().is_some_and(|parked| parked.finish_data(unique, result))
                 }));
             }
         }
@@ -395,20 +393,21 @@ impl Filesystem for ZedFs {
     ) {
         let _count = self.count(Op::Poll);
         let Ok(handle) = self.handle(handle) else { return reply.error(Errno::EBADF) };
-        let Some(stream) = handle.stream() else {
-            let always =
-                PollEvents::POLLIN | PollEvents::POLLRDNORM | PollEvents::POLLOUT | PollEvents::POLLWRNORM;
-            return reply.poll(always & events);
-        };
         let notify = flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY).then(|| {
             Box::new(move || {
                 // ENOENT: the poller has gone.
                 let _ = notifier.notify();
             }) as Box<dyn FnOnce() + Send>
         });
-        let ready = self.tree.poll(stream, notify);
-        let news = if ready { PollEvents::POLLIN | PollEvents::POLLRDNORM } else { PollEvents::empty() };
-        reply.poll(news & events);
+        let (reading, writing) =
+            (PollEvents::POLLIN | PollEvents::POLLRDNORM, PollEvents::POLLOUT | PollEvents::POLLWRNORM);
+        let ready = match self.tree.poll(&handle, notify) {
+            Some(false) => PollEvents::empty(),
+            Some(true) => reading,
+            None => reading | writing,
+        };
+        let always = if handle.stream().is_some() { PollEvents::empty() } else { writing };
+        reply.poll((ready | always) & events);
     }
 
     fn mknod(

@@ -69,6 +69,8 @@ pub(super) struct Parked {
 #[derive(Default)]
 struct Table {
     replies: HashMap<u64, (Reply, Instant)>,
+    /// When the thread looks next by itself.
+    look: Option<Instant>,
     closed: bool,
 }
 
@@ -88,8 +90,12 @@ impl Parked {
             reply.error(Errno::ENODEV);
             return;
         }
-        table.replies.insert(unique, (reply, Instant::now() + limit));
-        self.changed.notify_one();
+        let at = Instant::now() + limit;
+        table.replies.insert(unique, (reply, at));
+        // To wake the thread costs more than the rest, and most waits are as long as those before.
+        if table.look.is_none_or(|look| at < look) {
+            self.changed.notify_one();
+        }
     }
 
     /// The client wants its call back; false when it has been answered already.
@@ -104,20 +110,20 @@ impl Parked {
         }
     }
 
-    /// Ends a read. Nothing when it was interrupted or too late.
-    pub(super) fn finish_data(&self, unique: u64, result: Result<Chunk, Fault>) {
+    /// Ends a read. False when it was interrupted or too late.
+    pub(super) fn finish_data(&self, unique: u64, result: Result<Chunk, Fault>) -> bool {
         let mut table = self.table.lock();
-        if let Some((Reply::Data(reply, _), _)) = table.replies.remove(&unique) {
-            answer_data(reply, result);
-        }
+        let Some((Reply::Data(reply, _), _)) = table.replies.remove(&unique) else { return false };
+        answer_data(reply, result);
+        true
     }
 
-    /// Ends a flush or an fsync. Nothing when it was interrupted or too late.
-    pub(super) fn finish_empty(&self, unique: u64, result: Result<(), Fault>) {
+    /// Ends a flush or an fsync. False when it was interrupted or too late.
+    pub(super) fn finish_empty(&self, unique: u64, result: Result<(), Fault>) -> bool {
         let mut table = self.table.lock();
-        if let Some((Reply::Empty(reply, _), _)) = table.replies.remove(&unique) {
-            answer_empty(reply, result);
-        }
+        let Some((Reply::Empty(reply, _), _)) = table.replies.remove(&unique) else { return false };
+        answer_empty(reply, result);
+        true
     }
 
     /// How many wait.
@@ -150,7 +156,8 @@ fn watch_deadlines(parked: &Weak<Parked>) {
         if table.closed {
             return;
         }
-        match table.replies.values().map(|(_, at)| *at).min() {
+        table.look = table.replies.values().map(|(_, at)| *at).min();
+        match table.look {
             Some(at) => {
                 parked.changed.wait_until(&mut table, at);
             }

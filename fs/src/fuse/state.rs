@@ -10,6 +10,7 @@ use super::parked::Reply;
 use super::parked::answer_empty;
 use crate::Caller;
 use crate::Fault;
+use crate::tree::Caching;
 use crate::tree::Entry;
 use crate::tree::Handle;
 use crate::tree::Node;
@@ -108,9 +109,7 @@ impl ZedFs {
                 self.park(unique, Reply::Empty(reply, waiting.late), waiting.limit);
                 let parked = Weak::clone(&self.weak_parked);
                 (waiting.start)(Box::new(move |result| {
-                    if let Some(parked) = parked.upgrade() {
-                        parked.finish_empty(unique, result);
-                    }
+                    parked.upgrade().is_some_and(|parked| parked.finish_empty(unique, result))
                 }));
             }
         }
@@ -145,11 +144,16 @@ impl ZedFs {
 /// Direct I/O: what a read gives is what the tree says, never what a page remembers. A close of what was only
 /// read has nothing to say.
 pub(super) fn open_flags(handle: &Handle) -> FopenFlags {
-    if handle.is_read_only() {
-        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH
-    } else {
-        FopenFlags::FOPEN_DIRECT_IO
-    }
+    let caching = match handle.caching() {
+        Caching::Never => FopenFlags::FOPEN_DIRECT_IO,
+        // Without a position a reader that waits keeps no writer of the same descriptor waiting.
+        Caching::Stream => {
+            FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_STREAM | FopenFlags::FOPEN_NONSEEKABLE
+        }
+        Caching::Kept => FopenFlags::FOPEN_KEEP_CACHE,
+    };
+    let closing = if handle.is_read_only() { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() };
+    caching | closing
 }
 
 #[cfg(target_os = "linux")]

@@ -281,10 +281,7 @@ impl Session {
             Step::Wait(waiting) => waiting,
         };
         let (finish, ended) = mpsc::channel();
-        (waiting.start)(Box::new(move |result| {
-            // Nobody may be waiting any more.
-            let _ = finish.send(result);
-        }));
+        (waiting.start)(Box::new(move |result| finish.send(result).is_ok()));
         let mut left = waiting.limit;
         loop {
             match ended.recv_timeout(left.min(LOOK)) {

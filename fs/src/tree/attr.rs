@@ -200,7 +200,9 @@ impl Tree {
             fixed_name: fixed_name(node),
             lasts: Lasts::Now,
         };
-        if let Node::Specs(dir) = node {
+        if let Node::Gpu(gpu) = node {
+            gpu.fill(self.control.gpus().as_deref(), &self.errors, &mut attr)?;
+        } else if let Node::Specs(dir) = node {
             let real = std::fs::metadata(self.specs(*dir).real())?;
             attr.mode = real.mode() & 0o7777;
             (attr.uid, attr.gid) = (real.uid(), real.gid());
@@ -279,6 +281,7 @@ fn fixed_name(node: &Node) -> bool {
         | Node::MetaFile(_)
         | Node::RootFile(_) => true,
         Node::Dataset(path) => path.is_empty(),
+        Node::Gpu(node) => node.has_fixed_name(),
         Node::App(_)
         | Node::AppFile(..)
         | Node::InstanceLog(..)

@@ -1,5 +1,8 @@
 //! The `error` files: why the last write beside them was refused, until the next one succeeds.
 
+use super::gpu::GpuFile;
+use super::gpu::GpuNode;
+use super::gpu::JobFile;
 use super::node::AppFile;
 use super::node::HostFile;
 use super::node::Node;
@@ -30,6 +33,8 @@ impl Errors {
                 Node::AppFile(app.as_str().into(), AppFile::Error)
             }
             crate::VerbFile::Host(host) => Node::HostFile(host.as_str().into(), HostFile::Error),
+            crate::VerbFile::Gpu(gpu) => Node::Gpu(GpuNode::File(*gpu, GpuFile::Error)),
+            crate::VerbFile::GpuJob(key) => Node::Gpu(GpuNode::JobFile(*key, JobFile::Error)),
         }
     }
 
@@ -57,11 +62,8 @@ impl Errors {
         self.texts.lock().get(file).cloned()
     }
 
-    /// Forgets the texts of apps that are gone.
-    pub fn keep_apps(&self, exists: impl Fn(&str) -> bool) {
-        self.texts.lock().retain(|node, _| match node {
-            Node::AppFile(app, _) => exists(app),
-            _ => true,
-        });
+    /// Forgets the texts of what is gone.
+    pub fn keep(&self, exists: impl Fn(&Node) -> bool) {
+        self.texts.lock().retain(|node, _| exists(node));
     }
 }

@@ -1,6 +1,7 @@
 //! Open files: what each kind of handle does with a read, a write, a close and an fsync.
 
 use super::Tree;
+use super::gpu::GpuHandle;
 use super::node::AppFile;
 use super::node::HostFile;
 use super::node::Node;
@@ -20,9 +21,9 @@ use crate::wait::Chunk;
 use crate::wait::Finish;
 use crate::wait::Late;
 use crate::wait::Step;
+use crate::wait::Verdict;
 use crate::wait::Waiting;
 use nix::errno::Errno;
-use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -56,6 +57,17 @@ pub struct SetAttr {
     pub mtime: Option<SystemTime>,
 }
 
+/// What a client may keep of what a read gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// Nothing: each read asks.
+    Never,
+    /// Nothing, and offsets mean nothing.
+    Stream,
+    /// All of it, for ever.
+    Kept,
+}
+
 /// One open file.
 pub struct Handle {
     kind: Kind,
@@ -74,8 +86,9 @@ enum Kind {
     /// `NAME.wait`: the verdict, once it is known.
     Wait {
         name: Arc<str>,
-        verdict: Arc<Mutex<Option<Arc<[u8]>>>>,
+        verdict: Verdict,
     },
+    Gpu(GpuHandle),
     Spec {
         dir: SpecDir,
         ino: u64,
@@ -90,6 +103,15 @@ impl Handle {
             Kind::Text(_) | Kind::Stream(_) | Kind::Real(_) | Kind::Wait { .. } => true,
             Kind::Verb(..) | Kind::Plan(..) => false,
             Kind::Spec { write, .. } => !write,
+            Kind::Gpu(gpu) => gpu.is_read_only(),
+        }
+    }
+
+    /// What may be kept of what a read gave.
+    pub fn caching(&self) -> Caching {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.caching(),
+            _ => Caching::Never,
         }
     }
 
@@ -111,7 +133,7 @@ impl Handle {
 }
 
 /// Of what a client asked for, at most what one answer may hold.
-fn read_real(file: &File, offset: u64, size: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_real(file: &File, offset: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size.min(crate::stream::MAX_READ)];
     let count = file.read_at(&mut bytes, offset)?;
     bytes.truncate(count);
@@ -125,6 +147,7 @@ fn verb_file(node: &Node) -> Option<VerbFile> {
         Node::AppFile(app, AppFile::Ctl) => Some(VerbFile::App(app.to_string())),
         Node::AppFile(app, AppFile::Rollback) => Some(VerbFile::Rollback(app.to_string())),
         Node::HostFile(host, HostFile::Ctl) => Some(VerbFile::Host(host.to_string())),
+        Node::Gpu(node) => node.verb_file(),
         _ => None,
     }
 }
@@ -138,6 +161,12 @@ impl Tree {
         if node.is_dir() {
             return Err(Errno::EISDIR.into());
         }
+        if let Node::Gpu(gpu) = node
+            && let Some(gpus) = self.control.gpus()
+            && let Some(handle) = gpu.open(&gpus, &self.errors, access)?
+        {
+            return Ok(Arc::new(Handle { kind: Kind::Gpu(handle) }));
+        }
         let kind = match node {
             Node::Spec(dir, ino) => {
                 self.specs(*dir).open_file(*ino, access.write)?;
@@ -148,7 +177,7 @@ impl Tree {
                 Kind::Plan(self.plan_handle(name), text)
             }
             Node::View(SpecDir::Deploy, name, ViewFile::Wait) if !access.write => {
-                Kind::Wait { name: Arc::clone(name), verdict: Arc::default() }
+                Kind::Wait { name: Arc::clone(name), verdict: Verdict::default() }
             }
             _ => match (verb_file(node), self.stream_path(node)) {
                 (Some(file), _) if access.write => {
@@ -215,37 +244,30 @@ impl Tree {
             Kind::Spec { dir, ino, .. } => self.specs(*dir).read(*ino, offset, size).map(Chunk::Own).into(),
             Kind::Real(file) => read_real(file, offset, size).map(Chunk::Own).map_err(Fault::from).into(),
             Kind::Wait { name, verdict } => self.read_verdict(name, verdict, offset, size, nonblock),
+            Kind::Gpu(gpu) => gpu.read(offset, size, nonblock),
         }
     }
 
     fn read_verdict(
         &self,
         name: &Arc<str>,
-        verdict: &Arc<Mutex<Option<Arc<[u8]>>>>,
+        verdict: &Verdict,
         offset: u64,
         size: usize,
         nonblock: bool,
     ) -> Step<Chunk> {
-        if let Some(text) = &*verdict.lock() {
-            return Step::Done(Ok(Chunk::of(text, offset, size)));
+        if let Some(chunk) = verdict.known(offset, size) {
+            return Step::Done(Ok(chunk));
         }
         if nonblock {
             // Somebody who does not want to wait gets the verdict of now.
             let node = Node::View(SpecDir::Deploy, Arc::clone(name), ViewFile::Wait);
             return self.text(&node).map(|text| Chunk::of(&text, offset, size)).into();
         }
-        let (control, name, verdict) = (Arc::clone(&self.control), name.to_string(), Arc::clone(verdict));
-        let start = move |finish: Finish<Chunk>| {
-            let done = move |outcome: crate::Outcome| {
-                let text = outcome.unwrap_or_else(|error| error.render());
-                let text: Arc<[u8]> = super::render::terminated(&text).into_bytes().into();
-                *verdict.lock() = Some(Arc::clone(&text));
-                finish(Ok(Chunk::of(&text, offset, size)));
-            };
-            control.when(WaitFor::Settled(name), Box::new(done));
-        };
-        let late = Late::Fail(Errno::ETIMEDOUT);
-        Step::Wait(Waiting { start: Box::new(start), limit: self.settings.settle, late })
+        let (control, name) = (Arc::clone(&self.control), name.to_string());
+        verdict.wait((offset, size), self.settings.settle, move |done| {
+            control.when(WaitFor::Settled(name), done);
+        })
     }
 
     /// Writes.
@@ -256,6 +278,7 @@ impl Tree {
         match &handle.kind {
             Kind::Verb(verb, _) => verb.write(caller, data),
             Kind::Plan(plan, _) => plan.write(offset, data),
+            Kind::Gpu(gpu) => gpu.write(caller, offset, data),
             Kind::Spec { dir, ino, write: true } => self.note(self.specs(*dir).write(*ino, offset, data)),
             _ => Err(Errno::EBADF.into()),
         }
@@ -266,6 +289,7 @@ impl Tree {
         match &handle.kind {
             Kind::Verb(verb, _) => verb.flush(),
             Kind::Plan(plan, _) => plan.flush(caller),
+            Kind::Gpu(gpu) => gpu.flush(caller).into(),
             Kind::Spec { dir, ino, write: true } => self.note(self.specs(*dir).flush(*ino)).into(),
             _ => Step::Done(Ok(())),
         }
@@ -277,6 +301,7 @@ impl Tree {
         match &handle.kind {
             Kind::Verb(verb, _) => verb.fsync(),
             Kind::Plan(plan, _) => plan.fsync(caller),
+            Kind::Gpu(gpu) => gpu.fsync().into(),
             Kind::Spec { dir, ino, write: true } => self.note(self.specs(*dir).commit(*ino)).into(),
             Kind::Spec { dir: SpecDir::Plan, ino, .. } => self.specs(SpecDir::Plan).commit(*ino).into(),
             Kind::Spec { ino, .. } => match self.deploy.deploy(*ino) {
@@ -298,7 +323,9 @@ impl Tree {
         let (control, errors) = (Arc::clone(&self.control), Arc::clone(&self.errors));
         let start = move |finish: Finish<()>| {
             let done = move |outcome: crate::Outcome| match outcome {
-                Ok(_) => finish(Ok(())),
+                Ok(_) => {
+                    finish(Ok(()));
+                }
                 Err(error) => {
                     let fault = Fault::from(error);
                     errors.set(&Node::RootFile(RootFile::Error), fault.text.as_deref().unwrap_or_default());
@@ -314,6 +341,9 @@ impl Tree {
 
     /// The last descriptor of a handle is closed.
     pub fn release(&self, handle: &Handle) {
+        if let Kind::Gpu(gpu) = &handle.kind {
+            gpu.release();
+        }
         if let Kind::Spec { dir, ino, write } = &handle.kind
             && let Err(fault) = self.note(self.specs(*dir).release(*ino, *write))
         {
@@ -322,15 +352,21 @@ impl Tree {
         }
     }
 
-    /// Calls `notify` once when a read of the stream would give something; true when it would now.
-    pub fn poll(&self, stream: &Arc<Stream>, notify: Option<Box<dyn FnOnce() + Send>>) -> bool {
+    /// Calls `notify` once when a read of the handle would give something; true when it would now. Nothing for a
+    /// handle that never waits.
+    pub fn poll(&self, handle: &Handle, notify: Option<Box<dyn FnOnce() + Send>>) -> Option<bool> {
+        let stream = match &handle.kind {
+            Kind::Stream(stream) => stream,
+            Kind::Gpu(GpuHandle::Queue(queue)) => return Some(queue.poll(notify)),
+            _ => return None,
+        };
         if stream.ready() {
-            return true;
+            return Some(true);
         }
         if let Some(notify) = notify {
             stream.when_ready(&self.hub, notify);
         }
-        false
+        Some(false)
     }
 
     /// Changes attributes.
@@ -355,6 +391,10 @@ impl Tree {
             Node::Specs(dir) => self.set_folder(*dir, set),
             // `echo x > ctl` and `cp -p` of a plan cut, touch and chmod what has no content of its own.
             Node::View(SpecDir::Deploy, _, ViewFile::Plan) => Ok(()),
+            Node::Gpu(gpu) if verb_file(node).is_none() => {
+                let gpus = self.control.gpus().ok_or(Errno::ENOENT)?;
+                gpu.set_attr(&*gpus, set)
+            }
             _ if verb_file(node).is_some() && set.mode.or(set.uid).or(set.gid).is_none() => Ok(()),
             _ => Err(Errno::EPERM.into()),
         }

@@ -7,6 +7,7 @@ mod attr;
 mod crash;
 mod errors;
 mod files;
+mod gpu;
 mod inode;
 mod meter;
 mod node;
@@ -17,9 +18,13 @@ pub use attr::Lasts;
 pub use attr::Owner;
 pub use errors::Errors;
 pub use files::Access;
+pub use files::Caching;
 pub use files::Handle;
 pub use files::Rename;
 pub use files::SetAttr;
+pub use gpu::GpuFile;
+pub use gpu::GpuNode;
+pub use gpu::JobFile;
 pub use inode::Inodes;
 pub use inode::ROOT_INO;
 pub use inode::SPEC_BIT;
@@ -207,6 +212,9 @@ impl Tree {
             }
             Node::Dataset(path) => dataset_child(&self.control.world(), path, name),
             Node::Meta => MetaFile::from_name(name).map(Node::MetaFile),
+            Node::Gpu(node) if node.is_dir() => {
+                self.control.gpus().and_then(|gpus| node.child(&*gpus, name)).map(Node::Gpu)
+            }
             Node::App(_) | Node::Host(_) => None,
             _ => return Err(Errno::ENOTDIR.into()),
         };
@@ -259,6 +267,11 @@ impl Tree {
             }
             Node::Dataset(path) if render::dataset_exists(&world, path) => dataset_entries(&world, path),
             Node::Meta => entries_of(MetaFile::ALL, |file| (file.name(), Node::MetaFile(*file))),
+            Node::Gpu(node) if node.is_dir() => match self.control.gpus() {
+                Some(gpus) => node.list(&*gpus).ok_or(Errno::ENOENT)?,
+                None if *node == GpuNode::All => Vec::new(),
+                None => return Err(Errno::ENOENT.into()),
+            },
             Node::App(_) | Node::Host(_) | Node::Dataset(_) => return Err(Errno::ENOENT.into()),
             _ => return Err(Errno::ENOTDIR.into()),
         };
@@ -299,6 +312,10 @@ impl Tree {
             | Node::AppFile(_, AppFile::Error)
             | Node::HostFile(_, HostFile::Error) => {
                 return Ok(self.errors.get(node).map_or_else(|| Arc::new([]) as Arc<[u8]>, |(text, _)| text));
+            }
+            Node::Gpu(node) => {
+                let gpus = self.control.gpus().ok_or(Errno::ENOENT)?;
+                return node.text(&*gpus, &self.errors);
             }
             Node::MetaFile(file) => return Ok(self.meta_text(*file).into_bytes().into()),
             Node::AppFile(app, AppFile::Crash) => return Ok(crash::text(&self.crash_files(app)?)?.into()),
@@ -423,7 +440,12 @@ fn keep_clean(tree: &Weak<Tree>, wake: &mpsc::Receiver<()>) {
             here.deploy.sweep(SystemTime::now());
             here.plan.sweep(SystemTime::now());
             let world = here.control.world();
-            here.errors.keep_apps(|app| world.apps.contains_key(app));
+            let gpus = here.control.gpus();
+            here.errors.keep(|node| match node {
+                Node::AppFile(app, _) => world.apps.contains_key(&**app),
+                Node::Gpu(node) => gpus.as_deref().is_some_and(|gpus| node.exists(gpus)),
+                _ => true,
+            });
         }
         drop(here);
         let sleep = next.map_or(SWEEP_EVERY, |at| at.saturating_duration_since(now).min(SWEEP_EVERY));
@@ -440,13 +462,14 @@ fn root_child(name: &str) -> Option<Node> {
         "apps" => Some(Node::Apps),
         "hosts" => Some(Node::Hosts),
         "datasets" => Some(Node::Dataset("".into())),
+        "gpu" => Some(Node::Gpu(GpuNode::All)),
         ".meta" => Some(Node::Meta),
         _ => RootFile::from_name(name).map(Node::RootFile),
     }
 }
 
 fn root_entries() -> Vec<Entry> {
-    let folders = [".meta", "apps", "datasets", "deploy", "hosts", "plan"];
+    let folders = [".meta", "apps", "datasets", "deploy", "gpu", "hosts", "plan"];
     let files = RootFile::ALL.iter().map(|file| file.name());
     folders
         .into_iter()

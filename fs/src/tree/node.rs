@@ -2,6 +2,7 @@
 //!
 //! A node is a name, not a promise: whether an app exists is asked of the world each time.
 
+use super::gpu::GpuNode;
 use crate::SpecDir;
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ macro_rules! files {
         }
     };
 }
+
+pub(super) use files;
 
 files! {
     /// Files at the top.
@@ -228,11 +231,16 @@ pub enum Node {
     View(SpecDir, Arc<str>, ViewFile),
     /// A spec or a scratch file, by its inode number: it keeps that when it is renamed.
     Spec(SpecDir, u64),
+    /// What is below `gpu`, and that.
+    Gpu(GpuNode),
 }
 
 impl Node {
     /// True for folders.
     pub fn is_dir(&self) -> bool {
+        if let Node::Gpu(node) = self {
+            return node.is_dir();
+        }
         matches!(
             self,
             Node::Root
@@ -268,6 +276,7 @@ impl fmt::Display for Node {
             Node::MetaFile(file) => write!(f, ".meta/{}", file.name()),
             Node::View(dir, name, view) => write!(f, "{}/{name}.{}", spec_dir_name(*dir), view.name()),
             Node::Spec(dir, ino) => write!(f, "{}//{ino}", spec_dir_name(*dir)),
+            Node::Gpu(node) => node.fmt(f),
         }
     }
 }

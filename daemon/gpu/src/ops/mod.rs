@@ -5,6 +5,7 @@
 
 mod builder;
 mod cpu;
+mod elementwise;
 mod user;
 
 pub use cpu::CpuError;
@@ -67,12 +68,11 @@ pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
             return Err(builder.lacks(at, "double precision".to_owned()));
         }
         at += match &step.op {
+            Op::Unary(..) | Op::Binary(..) | Op::Cast(..) | Op::NormalLogPdf { .. } => {
+                elementwise::plan(&mut builder, at)?
+            }
             Op::Wgsl { .. } => user::plan(&mut builder, at)?,
-            Op::Unary(..)
-            | Op::Binary(..)
-            | Op::Cast(..)
-            | Op::NormalLogPdf { .. }
-            | Op::Reduce(..)
+            Op::Reduce(..)
             | Op::KineticEnergy { .. }
             | Op::Matmul(..)
             | Op::Transpose(_)
@@ -109,3 +109,6 @@ fn operands_of(op: &Op) -> Vec<ArrayId> {
         Op::Wgsl { inputs, .. } => inputs.clone(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -3,7 +3,7 @@
 //! Operations of F32 compute in double precision and round each step's result once, so they are at least as exact as the
 //! device's. Knows no device; never called unless a job asks for it.
 
-#![expect(dead_code, reason = "the families that use all of it follow")]
+mod elementwise;
 
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
@@ -112,11 +112,11 @@ impl<'a> Cpu<'a> {
 
     fn run(&mut self, at: usize, step: &Step) -> Result<(), CpuError> {
         match &step.op {
-            Op::Unary(..)
-            | Op::Binary(..)
-            | Op::Cast(..)
-            | Op::NormalLogPdf { .. }
-            | Op::Reduce(..)
+            Op::Unary(..) | Op::Binary(..) | Op::Cast(..) | Op::NormalLogPdf { .. } => {
+                elementwise::run(self, step);
+                Ok(())
+            }
+            Op::Reduce(..)
             | Op::KineticEnergy { .. }
             | Op::Matmul(..)
             | Op::Transpose(_)

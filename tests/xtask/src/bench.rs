@@ -10,6 +10,7 @@ use std::time::Duration;
 mod converge;
 mod daemon;
 mod front;
+mod gpu;
 mod peers;
 mod read;
 mod rollback;
@@ -19,7 +20,7 @@ mod upgrade;
 /// Command line of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Run only these: read, converge, rollback, front, supervise, upgrade.
+    /// Run only these: read, converge, rollback, front, supervise, upgrade, gpu.
     pub names: Vec<String>,
     /// Fewer repetitions and smaller sizes: shows that the bench works, not how fast zed is.
     #[arg(long)]
@@ -113,10 +114,11 @@ pub fn run(options: &Options) -> Result<u8, String> {
         ("front", front::run),
         ("supervise", supervise::run),
         ("upgrade", upgrade::run),
+        ("gpu", gpu::run),
     ];
     if let Some(unknown) = options.names.iter().find(|n| !BENCHES.iter().any(|(name, _)| name == n)) {
         return Err(format!(
-            "there is no bench `{unknown}`; there are read, converge, rollback, front, supervise and upgrade"
+            "there is no bench `{unknown}`; there are read, converge, rollback, front, supervise, upgrade and gpu"
         ));
     }
     if !options.on_zfs {

@@ -3,6 +3,7 @@
 use super::program;
 use crate::leftovers;
 use crate::shell::Cmd;
+use crate::vulkan::Environment;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -21,12 +22,23 @@ pub(crate) struct Daemon {
     dir: tempfile::TempDir,
     store: String,
     dataset: Option<String>,
+    arguments: Vec<String>,
+    environment: Environment,
     child: Option<Child>,
 }
 
 impl Daemon {
     /// Starts it on the embedded store, or below a dataset of the pool `ZED_TEST_POOL`.
     pub(crate) fn start(on_zfs: bool) -> Result<Self, String> {
+        Self::start_with(on_zfs, &[], &Environment::new())
+    }
+
+    /// The same, with more arguments and variables.
+    pub(crate) fn start_with(
+        on_zfs: bool,
+        arguments: &[&str],
+        environment: &Environment,
+    ) -> Result<Self, String> {
         let dir =
             tempfile::Builder::new().prefix("zed-bench-").tempdir().map_err(|e| format!("no folder: {e}"))?;
         std::fs::create_dir(dir.path().join("zed")).map_err(|e| format!("no folder: {e}"))?;
@@ -41,7 +53,14 @@ impl Daemon {
         } else {
             format!("embedded:{}", dir.path().join("store").display())
         };
-        let mut daemon = Self { dir, store, dataset, child: None };
+        let mut daemon = Self {
+            dir,
+            store,
+            dataset,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: environment.clone(),
+            child: None,
+        };
         daemon.launch()?;
         Ok(daemon)
     }
@@ -52,6 +71,7 @@ impl Daemon {
         let mut command = Command::new(program("zedd")?);
         command.args(["--store", &self.store, "--host", "bench", "--drift-interval", "86400"]);
         command.arg("--mount").arg(self.mount()).arg("--socket").arg(self.dir().join("sock"));
+        command.args(&self.arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let start = Instant::now();
         let mut child = command.spawn().map_err(|e| format!("cannot start zedd: {e}"))?;

@@ -7,6 +7,10 @@
 use crate::device::DeviceInfo;
 use crate::program::KernelId;
 use nix::cmsg_space;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
 use nix::sys::socket::ControlMessage;
 use nix::sys::socket::ControlMessageOwned;
 use nix::sys::socket::MsgFlags;
@@ -19,12 +23,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::io::IoSlice;
 use std::io::IoSliceMut;
+use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 use zed_spec::job::Job;
 use zerocopy::FromBytes;
 use zerocopy::Immutable;
@@ -34,7 +40,7 @@ use zerocopy::little_endian::U16;
 use zerocopy::little_endian::U32;
 
 /// Changes with every change of a message.
-pub const WIRE_FORMAT: u16 = 1;
+pub const WIRE_FORMAT: u16 = 2;
 
 /// The most files that one message carries. The kernel allows 253.
 pub const MAX_FILES: usize = 250;
@@ -128,6 +134,8 @@ pub struct JobTimes {
     pub cache_hits: u32,
     /// Pipelines that had to be made.
     pub pipelines: u32,
+    /// Shaders of them that were kept on disk as SPIR-V, and so were not compiled.
+    pub shader_hits: u32,
 }
 
 /// What a node says.
@@ -239,22 +247,58 @@ impl Sender {
         files: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         self.value.clear();
+        self.encode(value, raw, files.len())?;
+        self.transmit(&[(self.value.len(), raw)], files)
+    }
+
+    /// Sends several messages without files by as few system calls as possible.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; when one is too large, none is sent.
+    pub fn send_many<T: Serialize>(&mut self, messages: &[(T, Vec<&[u8]>)]) -> io::Result<()> {
+        self.value.clear();
+        let mut parts: Vec<(usize, &[&[u8]])> = Vec::with_capacity(messages.len());
+        for (value, raw) in messages {
+            let before = self.value.len();
+            self.encode(value, raw, 0)?;
+            parts.push((self.value.len() - before, raw));
+        }
+        self.transmit(&parts, &[])
+    }
+
+    /// Appends a message's header and value to `self.value`.
+    fn encode<T: Serialize>(&mut self, value: &T, raw: &[&[u8]], files: usize) -> io::Result<()> {
+        const HEADER: usize = size_of::<Header>();
+        if files > MAX_FILES {
+            return Err(invalid(format!("{files} files; a message carries at most {MAX_FILES}")));
+        }
+        let begin = self.value.len();
+        self.value.extend_from_slice(&[0; HEADER]);
         self.value = postcard::to_extend(value, std::mem::take(&mut self.value))
             .map_err(|error| invalid(format!("a message cannot be encoded: {error}")))?;
-        if files.len() > MAX_FILES {
-            return Err(invalid(format!("{} files; a message carries at most {MAX_FILES}", files.len())));
-        }
         let header = Header {
             magic: U32::new(MAGIC),
             format: U16::new(WIRE_FORMAT),
-            files: U16::new(u16::try_from(files.len()).unwrap_or(u16::MAX)),
-            value: bounded("a value", self.value.len())?,
+            files: U16::new(u16::try_from(files).unwrap_or(u16::MAX)),
+            value: bounded("a value", self.value.len() - begin - HEADER)?,
             raw: bounded("raw bytes", raw.iter().map(|piece| piece.len()).sum())?,
         };
-        let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(raw.len() + 2);
-        pieces.push(IoSlice::new(header.as_bytes()));
-        pieces.push(IoSlice::new(&self.value));
-        pieces.extend(raw.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)));
+        if let Some(place) = self.value.get_mut(begin..begin + HEADER) {
+            place.copy_from_slice(header.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Sends what is encoded: for each message its length in `self.value`, and its raw bytes.
+    fn transmit(&self, messages: &[(usize, &[&[u8]])], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut pieces: Vec<IoSlice<'_>> = Vec::with_capacity(messages.len() * 2);
+        let mut encoded = self.value.as_slice();
+        for (length, raw) in messages {
+            let (value, others) = encoded.split_at_checked(*length).unwrap_or((encoded, &[]));
+            encoded = others;
+            pieces.push(IoSlice::new(value));
+            pieces.extend(raw.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)));
+        }
         let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let control = [ControlMessage::ScmRights(&numbers)];
         let mut control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &control };
@@ -282,6 +326,23 @@ fn no_signal() -> MsgFlags {
 }
 
 impl Receiver {
+    /// Whether there is something to receive, or the end, waiting for it so long; without a time for ever.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
+        if !self.buffer.is_empty() {
+            return Ok(true);
+        }
+        let time = time.map(|time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+        let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut sockets, time.unwrap_or(PollTimeout::NONE)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Waits for a message; nothing when the other end is gone between two.
     ///
     /// # Errors
@@ -371,7 +432,6 @@ mod tests {
     use std::io::Read;
     use std::io::Seek;
     use std::io::Write;
-    use std::os::fd::AsFd;
 
     fn pair() -> (Sender, Receiver) {
         let (one, other) = UnixStream::pair().unwrap();
@@ -426,17 +486,40 @@ mod tests {
     }
 
     #[test]
+    fn several_messages_at_once_are_received_one_by_one() {
+        let (mut sender, mut receiver) = pair();
+        let numbers: Vec<[u8; 1]> = (0..200).map(|number| [number]).collect();
+        let messages: Vec<(String, Vec<&[u8]>)> =
+            numbers.iter().map(|number| (format!("{number:?}"), vec![number.as_slice(), b"x"])).collect();
+        assert!(!receiver.wait(Some(Duration::ZERO)).unwrap());
+        sender.send_many(&messages).unwrap();
+        for number in 0..200_u8 {
+            assert!(receiver.wait(None).unwrap());
+            let got = receiver.receive::<String>().unwrap().unwrap();
+            assert_eq!((got.value, got.raw), (format!("[{number}]"), vec![number, b'x']));
+        }
+        assert!(!receiver.wait(Some(Duration::from_millis(1))).unwrap());
+        let large = vec![0; MAX_PART + 1];
+        let error = sender.send_many(&[(1_u8, vec![]), (2, vec![&large])]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        sender.send(&3_u8, &[], &[]).unwrap();
+        assert_eq!(receiver.receive::<u8>().unwrap().unwrap().value, 3);
+        drop(sender);
+        assert!(receiver.wait(None).unwrap(), "the end is something to receive");
+    }
+
+    #[test]
     fn what_is_no_message_is_refused() {
         for (bytes, kind) in [
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), io::ErrorKind::InvalidData),
             (b"zgpu".to_vec(), io::ErrorKind::UnexpectedEof),
             (
-                [b"zgpu\x01\0\0\0".as_slice(), &u32::MAX.to_le_bytes(), &0_u32.to_le_bytes()].concat(),
+                [b"zgpu\x02\0\0\0".as_slice(), &u32::MAX.to_le_bytes(), &0_u32.to_le_bytes()].concat(),
                 io::ErrorKind::InvalidData,
             ),
             (b"zgpu\xff\xff\0\0\0\0\0\0\0\0\0\0".to_vec(), io::ErrorKind::InvalidData),
             // One file, and none came.
-            (b"zgpu\x01\0\x01\0\x01\0\0\0\0\0\0\0\x05".to_vec(), io::ErrorKind::InvalidData),
+            (b"zgpu\x02\0\x01\0\x01\0\0\0\0\0\0\0\x05".to_vec(), io::ErrorKind::InvalidData),
         ] {
             let (mut one, other) = UnixStream::pair().unwrap();
             one.write_all(&bytes).unwrap();

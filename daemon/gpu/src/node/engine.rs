@@ -4,6 +4,7 @@
 //! other numbers share, and recorded programs with their buffers. All three are bounded. Never waits with a deadline: a
 //! kernel that spins is ended with its process.
 
+use super::keeper::Keeper;
 use super::layout::Layout;
 use super::layout::OutputFrom;
 use super::layout::layout;
@@ -193,6 +194,8 @@ pub struct Prepared {
     pub cache_hits: u32,
     /// Pipelines that had to be made.
     pub pipelines: u32,
+    /// Shaders of them whose SPIR-V was on disk.
+    pub shader_hits: u32,
     /// The job's kernels, each once, when its plan is new.
     pub kernels: Option<Vec<KernelId>>,
 }
@@ -252,6 +255,9 @@ pub struct Engine {
     pipelines: HashMap<KernelId, Kept<Compiled>>,
     clock: u64,
     key: Vec<u8>,
+    keeper: Option<Keeper>,
+    /// Pipelines that were made since the cache was last written.
+    unsaved: u32,
 }
 
 impl Engine {
@@ -262,11 +268,11 @@ impl Engine {
     pub fn open(options: &EngineOptions<'_>) -> Result<Self, OpenError> {
         let driver = Arc::new(Driver::load()?);
         let place = choose(&driver.devices(), &options.selection, options.allow_cpu)?;
-        Ok(Self::on(Device::open(&driver, place, &options.device)?))
+        Ok(Self::on(Device::open(&driver, place, &options.device)?, None))
     }
 
-    /// On a device that is open.
-    pub fn on(device: Device) -> Self {
+    /// On a device that is open; what is compiled is kept on disk by `keeper`.
+    pub(super) fn on(device: Device, keeper: Option<Keeper>) -> Self {
         Self {
             device,
             plans: HashMap::new(),
@@ -274,6 +280,8 @@ impl Engine {
             pipelines: HashMap::new(),
             clock: 0,
             key: Vec::new(),
+            keeper,
+            unsaved: 0,
         }
     }
 
@@ -464,7 +472,7 @@ impl Engine {
             }
         }
         let started = Instant::now();
-        let spirv = wgsl::compile(kernel, &self.device.info().limits)?;
+        let spirv = self.spirv(kernel, prepared)?;
         let made =
             self.device.pipeline(&spirv, kernel.bindings, kernel.push_bytes).map_err(
                 |error| match error {
@@ -472,6 +480,7 @@ impl Engine {
                     other => JobError::Device(other),
                 },
             )?;
+        self.unsaved += 1;
         prepared.pipelines += 1;
         prepared.cache_hits += u32::from(made.cache_hit == Some(true));
         prepared.compile += u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -479,6 +488,42 @@ impl Engine {
         let value = Compiled { kernel: Arc::clone(kernel), pipeline: Arc::clone(&made.pipeline) };
         self.pipelines.insert(kernel.id.clone(), Kept { value, used: self.clock });
         Ok(made.pipeline)
+    }
+
+    fn spirv(&self, kernel: &Kernel, prepared: &mut Prepared) -> Result<Vec<u32>, JobError> {
+        let limits = &self.device.info().limits;
+        if let Some(kept) = self.keeper.as_ref().and_then(|keeper| keeper.shader(kernel, limits)) {
+            prepared.shader_hits += 1;
+            return Ok(kept);
+        }
+        let spirv = wgsl::compile(kernel, limits)?;
+        if let Some(keeper) = &self.keeper {
+            keeper.keep_shader(kernel, limits, &spirv);
+        }
+        Ok(spirv)
+    }
+
+    /// Whether pipelines were made that the file of the pipeline cache does not have.
+    pub(super) fn unsaved(&self) -> bool {
+        self.unsaved > 0 && self.keeper.is_some()
+    }
+
+    /// Has the pipeline cache written, by another thread.
+    pub(super) fn save(&mut self) {
+        self.unsaved = 0;
+        if let (Some(keeper), Ok(blob)) = (&self.keeper, self.device.pipeline_cache()) {
+            keeper.keep_pipelines(blob);
+        }
+    }
+
+    /// Writes the pipeline cache if it has something new, and waits until all is on disk.
+    pub(super) fn close(mut self) {
+        if self.unsaved() {
+            self.save();
+        }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish();
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) struct Found {
     pub(super) physical: vk::PhysicalDevice,
     pub(super) extensions: BTreeSet<String>,
     pub(super) info: DeviceInfo,
+    cache_uuid: [u8; 16],
 }
 
 /// What is asked of a device when it is listed.
@@ -39,11 +40,24 @@ struct Asked<'a> {
 
 /// Makes drivers that keep compiled shaders on disk keep them below `folder`: Mesa's and NVIDIA's.
 ///
-/// Belongs before [`Driver::load`], at the start of a process that has no other thread yet.
+/// Belongs before [`Driver::load`], at the start of a process: where there is another thread already, it does nothing.
 pub fn shader_caches_below(folder: &Path) {
+    if !alone() {
+        return;
+    }
     for (name, below) in [("MESA_SHADER_CACHE_DIR", "mesa"), ("__GL_SHADER_DISK_CACHE_PATH", "nvidia")] {
-        // SAFETY: the caller says that no other thread runs, so nobody reads the environment now.
+        // SAFETY: no other thread runs, so nobody reads the environment now.
         unsafe { std::env::set_var(name, folder.join(below)) };
+    }
+}
+
+/// Whether this process has one thread, where that can be told.
+fn alone() -> bool {
+    if cfg!(target_os = "linux") {
+        std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+    } else {
+        // A node calls this first of all.
+        true
     }
 }
 
@@ -61,7 +75,10 @@ impl Driver {
             .api_version(vk::API_VERSION_1_2);
         let create = vk::InstanceCreateInfo::default().application_info(&application);
         // SAFETY: the structures live until the call is over; the entry outlives the instance in `Driver`.
-        let instance = unsafe { entry.create_instance(&create, None) }.map_err(failed("vkCreateInstance"))?;
+        let instance = unsafe { entry.create_instance(&create, None) }.map_err(|result| match result {
+            vk::Result::ERROR_INCOMPATIBLE_DRIVER => VkError::NoDriver,
+            _ => VkError::of("vkCreateInstance", result),
+        })?;
         let mut driver = Self { _entry: entry, instance, found: Vec::new() };
         driver.found = driver.list()?;
         Ok(driver)
@@ -70,6 +87,11 @@ impl Driver {
     /// The devices with Vulkan 1.2 or later, best first.
     pub fn devices(&self) -> Vec<DeviceInfo> {
         self.found.iter().map(|found| found.info.clone()).collect()
+    }
+
+    /// What Vulkan calls `pipelineCacheUUID` of the device in that place of [`Driver::devices`].
+    pub fn cache_uuid(&self, place: usize) -> Option<[u8; 16]> {
+        self.found(place).map(|found| found.cache_uuid)
     }
 
     /// The one in that place of [`Driver::devices`].
@@ -144,7 +166,7 @@ impl Driver {
                 .unwrap_or(0),
             limits: limits(&properties.limits, &features, asked.sizes.max_memory_allocation_size),
         };
-        Ok(Found { physical, extensions, info })
+        Ok(Found { physical, extensions, info, cache_uuid: properties.pipeline_cache_uuid })
     }
 }
 

@@ -34,6 +34,9 @@ pub enum VkError {
         "this host has no Vulkan loader (libvulkan.so.1): install it together with the driver of its GPU: {0}"
     )]
     Loader(String),
+    /// The loader found no driver.
+    #[error("the Vulkan loader of this host finds no driver: install the one of its GPU")]
+    NoDriver,
     /// The device lacks what every program needs.
     #[error("{device} lacks {needs}, which zed needs: install a newer driver")]
     Lacks {

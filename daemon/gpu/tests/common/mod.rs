@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what is wrong")]
 #![expect(clippy::print_stdout, reason = "a test that does not run says so")]
 
+pub(crate) mod process;
+
 use std::sync::Arc;
 use std::time::Duration;
 use zed_gpu::device::Selection;
@@ -17,11 +19,15 @@ use zed_gpu::program::Program;
 use zed_gpu::vk::DeviceOptions;
 use zed_spec::job::Array;
 use zed_spec::job::ArrayId;
+use zed_spec::job::Binary;
 use zed_spec::job::DType;
 use zed_spec::job::Fallback;
 use zed_spec::job::Job;
+use zed_spec::job::Op;
+use zed_spec::job::Operand;
 use zed_spec::job::Reply;
 use zed_spec::job::Source;
+use zed_spec::job::Step;
 
 /// Whether there is a driver; says so when not.
 pub(crate) fn driver(test: &str) -> bool {
@@ -104,4 +110,27 @@ pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
 /// As people see them.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
+}
+
+/// A user's job: `b` of `a`, by a body that is run for each element `i`.
+pub(crate) fn user_job(n: u32, body: &str) -> Job {
+    let source = format!(
+        "@group(0) @binding(0) var<storage, read> a: array<f32>;
+         @group(0) @binding(1) var<storage, read_write> b: array<f32>;
+         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+             let i = id.x; if (i >= arrayLength(&b)) {{ return; }}
+             {body}
+         }}"
+    );
+    let op = Op::Wgsl { source, inputs: vec![ArrayId(0)], groups: [n.div_ceil(64), 1, 1] };
+    let steps = vec![Step { op, results: vec![ArrayId(1)] }];
+    Job { steps, ..job(&[("a", n), ("b", n)], 1, &[1]) }
+}
+
+/// A job of the catalogue: `c` is `a + b`.
+pub(crate) fn add_job(n: u32) -> Job {
+    let operand = |id| Operand::Array(ArrayId(id));
+    let op = Op::Binary(Binary::Add, operand(0), operand(1));
+    let steps = vec![Step { op, results: vec![ArrayId(2)] }];
+    Job { steps, ..job(&[("a", n), ("b", n), ("c", n)], 2, &[2]) }
 }

@@ -44,6 +44,7 @@ const PROCESS: &[&str] = &[
     "daemon/tests/",
     "daemon/host/tests/",
     "daemon/front/tests/",
+    "daemon/gpu/tests/",
     "daemon/store/tests/",
     "daemon/store/examples/",
     "fs/tests/",

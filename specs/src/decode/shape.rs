@@ -153,6 +153,11 @@ impl<'n, 's> Fields<'n, 's> {
         self.list.iter().find(|(name, ..)| *name == field).map(|(.., node)| *node)
     }
 
+    /// Where all of it is.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
     /// Where a field's value is, or the whole struct when it is absent.
     pub(crate) fn span_of(&self, field: &str) -> Span {
         self.list.iter().find(|(name, ..)| *name == field).map_or(self.span, |(.., node)| node.span)

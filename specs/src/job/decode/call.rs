@@ -7,6 +7,7 @@ use crate::decode::shape::closest;
 use crate::decode::shape::found;
 use crate::decode::shape::hint_for;
 use crate::diagnostics::quoted;
+use crate::syntax::Field;
 use crate::syntax::Kind;
 use crate::syntax::Name;
 use crate::syntax::Node;
@@ -33,7 +34,7 @@ pub(super) struct Call<'n, 's> {
     /// The whole call.
     pub(super) span: Span,
     params: &'static [&'static str],
-    values: [Option<&'n Node<'s>>; MAX_PARAMS],
+    values: Values<'n, 's>,
 }
 
 impl<'n, 's> Call<'n, 's> {
@@ -63,53 +64,59 @@ pub(super) fn call<'n, 's, T>(
         unknown(cx, *name, what, &names());
         return None;
     };
-    let mut call =
-        Call { name: signature.name, span: node.span, params: signature.params, values: [None; MAX_PARAMS] };
-    match &node.kind {
-        Kind::Struct { fields, .. } => {
-            for field in fields {
-                let index = signature.params.iter().position(|param| *param == field.name.text);
-                match index.map(|index| call.values[index].replace(&field.value)) {
-                    Some(None) => {}
-                    Some(Some(_)) => {
-                        let message = format!("`{}` has {} twice", signature.name, quoted(field.name.text));
-                        cx.error_hint(field.name.span, message, "write each field once");
-                        return None;
-                    }
-                    None => {
-                        let hint = hint_for(cx, field.name.text, signature.params, "its fields are");
-                        let message =
-                            format!("unknown field {} in `{}`", quoted(field.name.text), signature.name);
-                        cx.error_hint(field.name.span, message, hint);
-                        return None;
-                    }
-                }
-            }
-        }
-        Kind::Tuple { items, .. } if items.len() <= signature.params.len() => {
-            for (slot, item) in call.values.iter_mut().zip(items) {
-                *slot = Some(item);
-            }
-        }
-        Kind::Tuple { items, .. } => {
-            let message = format!(
-                "`{}` takes at most {} values, not {}",
-                signature.name,
-                signature.params.len(),
-                items.len()
-            );
-            cx.error_hint(node.span, message, usage(signature));
-            return None;
-        }
-        _ => {}
-    }
-    let missing = (0..signature.required).find(|index| call.values[*index].is_none());
+    let values = match &node.kind {
+        Kind::Struct { fields, .. } => by_name(cx, signature, fields)?,
+        Kind::Tuple { items, .. } => in_order(cx, signature, node.span, items)?,
+        _ => [None; MAX_PARAMS],
+    };
+    let missing = (0..signature.required).find(|index| values[*index].is_none());
     if let Some(index) = missing {
         let message = format!("`{}` needs `{}`", signature.name, signature.params[index]);
         cx.error_hint(node.span, message, usage(signature));
         return None;
     }
-    Some((which, call))
+    let Signature { name, params, .. } = signature;
+    Some((which, Call { name, span: node.span, params, values }))
+}
+
+type Values<'n, 's> = [Option<&'n Node<'s>>; MAX_PARAMS];
+
+fn in_order<'n, 's>(
+    cx: &mut Cx<'_>,
+    signature: Signature,
+    span: Span,
+    items: &'n [Node<'s>],
+) -> Option<Values<'n, 's>> {
+    let (name, most) = (signature.name, signature.params.len());
+    if items.len() > most {
+        let message = format!("`{name}` takes at most {most} values, not {}", items.len());
+        cx.error_hint(span, message, usage(signature));
+        return None;
+    }
+    let mut values = [None; MAX_PARAMS];
+    for (slot, item) in values.iter_mut().zip(items) {
+        *slot = Some(item);
+    }
+    Some(values)
+}
+
+fn by_name<'n, 's>(cx: &mut Cx<'_>, signature: Signature, fields: &'n [Field<'s>]) -> Option<Values<'n, 's>> {
+    let mut values = [None; MAX_PARAMS];
+    for field in fields {
+        let name = field.name.text;
+        let Some(index) = signature.params.iter().position(|param| *param == name) else {
+            let hint = hint_for(cx, name, signature.params, "its fields are");
+            let message = format!("unknown field {} in `{}`", quoted(name), signature.name);
+            cx.error_hint(field.name.span, message, hint);
+            return None;
+        };
+        if values[index].replace(&field.value).is_some() {
+            let message = format!("`{}` has {} twice", signature.name, quoted(name));
+            cx.error_hint(field.name.span, message, "write each field once");
+            return None;
+        }
+    }
+    Some(values)
 }
 
 fn unknown(cx: &mut Cx<'_>, name: Name<'_>, what: &str, names: &[&'static str]) {

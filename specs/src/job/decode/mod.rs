@@ -100,33 +100,7 @@ struct Inputs {
 fn job(cx: &mut Cx<'_>, node: &Node<'_>, after: Option<Range<usize>>) -> Option<Parsed> {
     let mut fields = Fields::open(cx, node, "Job", WHAT)?;
     let mut scope = Scope::default();
-    let input_nodes = fields.or(cx, "inputs", &[][..], |cx, node| entries(cx, node, MAX_INPUTS));
-    let op = fields.opt(cx, "op", |_, node| Some(node)).flatten();
-    let step_nodes = fields.or(cx, "steps", &[][..], |cx, node| entries(cx, node, MAX_STEPS));
-    let (input_nodes, step_nodes) = (input_nodes.unwrap_or_default(), step_nodes.unwrap_or_default());
-    let input_names = declare(cx, &mut scope, "input", input_nodes);
-    let step_names = declare(cx, &mut scope, "step", step_nodes);
-    if let Some(op) = op {
-        scope.declare(cx, SINGLE, op.span, "input");
-    }
-
-    let mut inputs = Inputs::default();
-    for ((_, node), name) in input_nodes.iter().zip(input_names) {
-        input(cx, &mut scope, &mut inputs, name, node);
-    }
-    let mut steps = Vec::with_capacity(step_nodes.len() + usize::from(op.is_some()));
-    if let Some(op) = op {
-        steps.extend(step(cx, &mut scope, Some(SINGLE), op));
-    }
-    for ((_, node), name) in step_nodes.iter().zip(step_names) {
-        steps.extend(step(cx, &mut scope, name, node));
-    }
-    if op.is_some() && !step_nodes.is_empty() {
-        cx.error(fields.span_of("op"), "a job has either `steps` or `op`, not both");
-    } else if op.is_none() && step_nodes.is_empty() && cx.findings.is_empty() {
-        let hint = format!("the smallest job is {SMALLEST}");
-        cx.error_hint(node.span, "the job does nothing: it needs `steps` or `op`", hint);
-    }
+    let (inputs, steps) = work(cx, &mut fields, &mut scope);
     let default = steps.last().map(|step| step.results.clone()).unwrap_or_default();
     let outputs = fields.or(cx, "outputs", default, |cx, node| outputs(cx, &scope, node));
 
@@ -156,14 +130,45 @@ fn job(cx: &mut Cx<'_>, node: &Node<'_>, after: Option<Range<usize>>) -> Option<
     })
 }
 
+/// Inputs and steps. Of those that have mistakes, only the names are known afterwards.
+fn work<'n>(cx: &mut Cx<'_>, fields: &mut Fields<'n, '_>, scope: &mut Scope<'n>) -> (Inputs, Vec<Step>) {
+    let input_nodes = fields.or(cx, "inputs", &[][..], |cx, node| entries(cx, node, MAX_INPUTS));
+    let op = fields.opt(cx, "op", |_, node| Some(node)).flatten();
+    let step_nodes = fields.or(cx, "steps", &[][..], |cx, node| entries(cx, node, MAX_STEPS));
+    let (input_nodes, step_nodes) = (input_nodes.unwrap_or_default(), step_nodes.unwrap_or_default());
+    if op.is_some() && !step_nodes.is_empty() {
+        cx.error(fields.span_of("op"), "a job has either `steps` or `op`, not both");
+    } else if op.is_none() && step_nodes.is_empty() && cx.findings.is_empty() {
+        let hint = format!("the smallest job is {SMALLEST}");
+        cx.error_hint(fields.span(), "the job does nothing: it needs `steps` or `op`", hint);
+    }
+    let input_names = declare(cx, scope, "input", input_nodes);
+    let step_names = declare(cx, scope, "step", step_nodes);
+    let single = op.map(|op| (scope.declare(cx, SINGLE, op.span, "step"), op));
+
+    let mut inputs = Inputs::default();
+    for ((_, node), name) in input_nodes.iter().zip(input_names) {
+        input(cx, scope, &mut inputs, name, node);
+    }
+    let named = step_nodes.iter().zip(step_names).map(|((_, node), name)| (name, node));
+    let mut steps = Vec::with_capacity(step_nodes.len() + usize::from(single.is_some()));
+    for (name, node) in single.into_iter().chain(named) {
+        match ops::step(cx, scope, name, node) {
+            Some(step) => steps.push(step),
+            None => scope.fail(name),
+        }
+    }
+    (inputs, steps)
+}
+
 /// A map in the text's order, with a limit.
 fn entries<'n, 's>(cx: &mut Cx<'_>, node: &'n Node<'s>, max: usize) -> Option<&'n [(Node<'s>, Node<'s>)]> {
     let Kind::Map(entries) = &node.kind else {
-        let wanted = format!(
-            "a map from names to what they are, {{\"NAME\": {}}}",
-            if cx.field == "steps" { "Add(\"a\", \"b\")" } else { "F32([1, 2])" }
-        );
-        mismatch(cx, node, &wanted);
+        let wanted = match cx.field {
+            "steps" => "a map from names to operations, {\"NAME\": Add(\"a\", \"b\")}",
+            _ => "a map from names to arrays, {\"NAME\": F32([1, 2])}",
+        };
+        mismatch(cx, node, wanted);
         return None;
     };
     if let Some((key, _)) = entries.get(max) {
@@ -207,14 +212,6 @@ fn input(cx: &mut Cx<'_>, scope: &mut Scope<'_>, inputs: &mut Inputs, name: Opti
     }
     inputs.sources.push(source);
     inputs.data.push(data);
-}
-
-fn step(cx: &mut Cx<'_>, scope: &mut Scope<'_>, name: Option<&str>, node: &Node<'_>) -> Option<Step> {
-    let step = ops::step(cx, scope, name, node);
-    if step.is_none() {
-        scope.fail(name);
-    }
-    step
 }
 
 fn outputs(cx: &mut Cx<'_>, scope: &Scope<'_>, node: &Node<'_>) -> Option<Vec<ArrayId>> {

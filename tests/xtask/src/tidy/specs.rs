@@ -1,4 +1,4 @@
-//! Specs inside documents: a block marked as RON is a whole spec, and is judged as zedd would judge it.
+//! Specs and jobs of GPUs inside documents: a block marked as RON is a whole one, and is judged as zedd would judge it.
 
 use super::Finding;
 use super::Tree;
@@ -9,15 +9,24 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Blocks marked as RON parse and validate; those marked `ron,bad` do not.
+/// What a block holds.
+#[derive(Clone, Copy)]
+enum Holds {
+    Spec,
+    BadSpec,
+    Job,
+}
+
+/// Blocks marked as RON parse and validate; those marked `ron,bad` do not; those marked `ron,job` are jobs.
 fn ron_blocks(path: &str, text: &str, findings: &mut Vec<Finding>) {
-    let mut block: Option<(usize, bool, String)> = None;
+    let mut block: Option<(usize, Holds, String)> = None;
     for (number, line) in (1..).zip(text.lines()) {
         match (&mut block, line.trim()) {
-            (None, "```ron") => block = Some((number, true, String::new())),
-            (None, "```ron,bad") => block = Some((number, false, String::new())),
-            (Some((at, good, spec)), "```") => {
-                if let Some(message) = judge(*good, spec) {
+            (None, "```ron") => block = Some((number, Holds::Spec, String::new())),
+            (None, "```ron,bad") => block = Some((number, Holds::BadSpec, String::new())),
+            (None, "```ron,job") => block = Some((number, Holds::Job, String::new())),
+            (Some((at, holds, spec)), "```") => {
+                if let Some(message) = judge(*holds, spec) {
                     findings.push(Finding { path: path.into(), line: *at, rule: "ron-block", message });
                 }
                 block = None;
@@ -31,15 +40,17 @@ fn ron_blocks(path: &str, text: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge(good: bool, spec: &str) -> Option<String> {
-    let name = zed_spec::DeployName::parse("example").map_err(|e| e.to_string());
-    let verdict = name.and_then(|name| match zed_spec::parse(&name, spec.as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(diagnostics) => Err(diagnostics.render("example.ron")),
-    });
-    match (good, verdict) {
-        (true, Err(why)) => Some(format!("the spec is refused: {why}")),
-        (false, Ok(())) => Some("the spec is accepted, and the document says that it is not".into()),
-        _ => None,
+fn judge(holds: Holds, text: &str) -> Option<String> {
+    let spec = |text: &str| {
+        let name = zed_spec::DeployName::parse("example").map_err(|e| e.to_string())?;
+        zed_spec::parse(&name, text.as_bytes()).map_err(|findings| findings.render("example.ron"))
+    };
+    match holds {
+        Holds::Spec => spec(text).err().map(|why| format!("the spec is refused: {why}")),
+        Holds::BadSpec if spec(text).is_err() => None,
+        Holds::BadSpec => Some("the spec is accepted, and the document says that it is not".into()),
+        Holds::Job => zed_spec::job::parse(text.as_bytes())
+            .err()
+            .map(|findings| format!("the job is refused: {}", findings.render("job.ron"))),
     }
 }

@@ -160,6 +160,8 @@ fn specs_in_documents_are_judged() {
         ("```ron,bad\nDeploy(datsets: {})\n```\n", None),
         ("```ron,bad\nDeploy(datasets: {})\n```\n", Some("ron-block")),
         ("```\nDeploy(datsets: {})\n```\n", None),
+        ("```ron,job\n(op: Bits([1], 0))\n```\n", None),
+        ("```ron,job\n(op: Bits([1]))\n```\n", Some("ron-block")),
     ] {
         let found = rules(specs::check, &[("docs/a.md", block)]);
         assert_eq!(

@@ -6,8 +6,10 @@ use crate::ast::Placement;
 use crate::names::HostName;
 use std::collections::BTreeMap;
 
-/// Facts whose names begin so change while the host runs: no condition may use them.
-pub const CHANGING_FACTS: &str = "pool.";
+/// Whether a fact changes while the host runs, as those of pools and GPUs do: no condition may use it.
+pub fn is_changing_fact(name: &str) -> bool {
+    name == "gpus" || name.starts_with("pool.") || name.starts_with("gpu.")
+}
 
 impl Condition {
     /// Whether it holds for a host with these facts and a daemon with this environment. A fact or variable

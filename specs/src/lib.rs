@@ -18,7 +18,7 @@ mod syntax;
 
 pub use ast::*;
 pub use canonical::SPEC_FORMAT;
-pub use condition::CHANGING_FACTS;
+pub use condition::is_changing_fact;
 pub use decode::MAX_INSTANCES;
 pub use decode::MAX_SECRET_BYTES;
 pub use decode::MAX_SPEC_BYTES;

@@ -67,6 +67,8 @@ pub mod name {
     pub const GUEST: &str = "com.zed:guest";
     /// [`super::BranchKind`].
     pub const BRANCH_KIND: &str = "com.zed:branch_kind";
+    /// On zed's own dataset, before the properties of the host's GPUs: `com.zed:gpu.vendor`, `com.zed:gpu.1.vendor`.
+    pub const GPU: &str = "com.zed:gpu.";
     /// Before the name of an app that shares its dataset with the one that has the plain names.
     pub const OTHER_APP: &str = "com.zed:app.";
 }

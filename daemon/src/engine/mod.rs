@@ -6,6 +6,7 @@
 mod crew;
 mod deploys;
 mod drift;
+mod gpus;
 mod jobs;
 mod pools;
 mod specs;
@@ -23,6 +24,7 @@ use crate::events::About;
 use crate::events::Events;
 use crate::executor::Executor;
 use crate::faults::Faults;
+use crate::gpus::Gpus;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::observe::Fixed;
@@ -78,6 +80,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Asks apps after their deploy.
     pub monitor: Arc<Monitor>,
+    /// GPUs of this host.
+    pub gpus: Arc<Gpus>,
     /// Fault points.
     pub faults: Faults,
     /// Time between looks when nothing happens.
@@ -124,6 +128,7 @@ pub struct Engine {
     killed: bool,
     world_cache: world::Cache,
     pools: pools::Pools,
+    recorded: gpus::Recorded,
     /// What artifacts were when a look last saw them.
     digests: Digests,
 }
@@ -171,6 +176,7 @@ impl Engine {
             killed: false,
             world_cache: world::Cache::default(),
             pools: pools::Pools::default(),
+            recorded: gpus::Recorded::default(),
             digests: Digests::default(),
         })
     }
@@ -219,6 +225,9 @@ impl Engine {
         let changed = self.converge(&look);
         for text in self.pools.refresh(&*self.parts.store, self.parts.drift_interval) {
             self.emit(EventKind::PoolHealth, About::nothing(), &text);
+        }
+        if let Some(inventory) = self.parts.gpus.complete() {
+            self.recorded.record(&inventory, &*self.parts.store, &look.datasets);
         }
         self.tell_monitor(&look, &stamps);
         self.publish(&look, &stamps);

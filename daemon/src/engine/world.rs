@@ -241,6 +241,7 @@ impl Engine {
             .map(|deploy| format!("deploy {}: {}: {}", deploy.name, deploy.state, first_line(deploy)))
             .chain(self.unreadable.values().cloned())
             .chain(self.pools.problems())
+            .chain(self.recorded.problem())
             .collect();
         let state = WORST_FIRST.iter().find(|state| deploys.values().any(|deploy| deploy.state == **state));
         HostView {
@@ -255,9 +256,15 @@ impl Engine {
             unhealthy: 0,
             deploys: count(deploys.values().map(|deploy| deploy.state.as_str()).collect()),
             datasets,
-            facts: self.parts.fixed.facts.clone().into_iter().chain(self.pools.facts()).collect(),
+            facts: self.facts(),
             problems,
         }
+    }
+
+    /// What the host is, and what of it changes by itself.
+    fn facts(&self) -> BTreeMap<String, String> {
+        let fixed = self.parts.fixed.facts.clone();
+        fixed.into_iter().chain(self.pools.facts()).chain(self.parts.gpus.facts()).collect()
     }
 }
 

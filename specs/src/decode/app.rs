@@ -447,7 +447,7 @@ fn ports(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<(u16, u16)> {
 /// The name of a fact that an app may hang on: one that changes while the host runs would stop and start it.
 fn stable_fact(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<String> {
     let name = check::line(cx, node)?;
-    if name.starts_with(crate::CHANGING_FACTS) {
+    if crate::is_changing_fact(&name) {
         let problem = format!("the fact `{name}` changes while the host runs, so no condition may use it");
         cx.error_hint(node.span, problem, "look at it with a probe or a hook instead");
         return None;

@@ -280,6 +280,8 @@ fn values_of_apps_are_checked() {
         &app("when: Not(Fact(\"pool.tank.health\", \"ONLINE\"))"),
         &["@\"pool changes while the host runs"],
     );
+    check(&app("when: Fact(\"gpus\", \"1\")"), &["@\"gpus changes while the host runs"]);
+    check(&app("when: Fact(\"gpu.0.vendor\", \"NVIDIA\")"), &["@\"gpu changes while the host runs"]);
     check(&app("when: Os(\"linux\")"), &["@Os All, Any, Not, Fact, Env"]);
     check(&app("depends_on: [\"a\"]"), &["@\"a\" depends on itself"]);
     check(&app("depends_on: [\"b\"]"), &["@\"b\" not declared"]);

@@ -3,19 +3,25 @@
 //! Owns the list, its order and its two text forms: properties of the host's dataset and facts. Starts no program
 //! itself and asks no driver; a GPU that cannot be used is in the list, with the reason.
 
-pub mod observe;
-pub mod pci;
-pub mod text;
+mod observe;
+mod pci;
+mod text;
+
+pub use observe::Answer;
+pub use observe::Programs;
+pub use observe::System;
+pub use observe::observe_nvidia;
+pub use observe::observe_pci;
+pub use pci::PciAddress;
+pub use pci::PciGpu;
+pub use pci::vendor_name;
+pub use text::SmiGpu;
 
 use crate::device::DeviceInfo;
 use crate::device::DeviceKind;
 use crate::device::DeviceUuid;
-use pci::PciAddress;
-use pci::PciGpu;
-use pci::vendor_name;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use text::SmiGpu;
 
 /// Beginning of the names of all properties and facts of single GPUs, after the namespace.
 const NAME: &str = "gpu.";
@@ -49,7 +55,7 @@ impl Source {
 /// What each source showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Devices of Vulkan by rank; `None` until it has been asked.
+    /// All devices of Vulkan by rank, also those that no node takes; `None` until it has been asked.
     pub vulkan: Option<Vec<DeviceInfo>>,
     /// GPUs on PCI.
     pub pci: Vec<PciGpu>,
@@ -145,11 +151,6 @@ impl GpuInventory {
             }
         }
         properties
-    }
-
-    /// Whether a property with this name after `com.zed:` is one of [`Self::properties`], of this or another list.
-    pub fn is_property(name: &str) -> bool {
-        name.starts_with(NAME)
     }
 
     /// Facts for people: `gpus` and for each `gpu.N.vendor`, `.model`, `.driver`, `.vram_mb`, `.pci`, `.uuid`,

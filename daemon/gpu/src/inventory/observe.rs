@@ -46,40 +46,49 @@ impl System<'static> {
     }
 }
 
-/// What the bus and nvidia-smi show, and what kept them from it, one line each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Looked {
-    /// GPUs on PCI.
-    pub pci: Vec<PciGpu>,
-    /// GPUs of NVIDIA.
-    pub smi: Vec<SmiGpu>,
+/// What a source shows, and what kept it from more, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// GPUs.
+    pub found: Vec<T>,
     /// What could not be asked.
     pub troubles: Vec<String>,
 }
 
-/// Asks. Takes as long as the programs do: not for a thread that others wait for.
-pub fn observe(system: System<'_>, programs: &dyn Programs) -> Looked {
-    let mut troubles = Vec::new();
-    let mut ask = |argv: &[&str]| match programs.output(argv) {
-        Ok(text) => text,
-        Err(trouble) => {
-            troubles.push(trouble);
-            None
+impl<T> Answer<T> {
+    /// Runs a program and takes what it prints; nothing when it is not there.
+    fn ask(&mut self, programs: &dyn Programs, argv: &[&str]) -> String {
+        match programs.output(argv) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(trouble) => {
+                self.troubles.push(trouble);
+                String::new()
+            }
         }
-    };
-    let pci = match system {
+    }
+}
+
+/// Asks the bus. Takes as long as the programs do: not for a thread that others wait for.
+pub fn observe_pci(system: System<'_>, programs: &dyn Programs) -> Answer<PciGpu> {
+    let mut answer = Answer { found: Vec::new(), troubles: Vec::new() };
+    answer.found = match system {
         System::Linux(sys) => observe_sysfs(sys),
-        System::FreeBsd => ask(&["pciconf", "-lv"]).map(|text| parse_pciconf(&text)).unwrap_or_default(),
+        System::FreeBsd => parse_pciconf(&answer.ask(programs, &["pciconf", "-lv"])),
         System::Illumos => {
-            let properties = ask(&["prtconf", "-pv"]).unwrap_or_default();
-            let drivers = ask(&["prtconf", "-D"]).unwrap_or_default();
-            parse_prtconf(&properties, &drivers)
+            let properties = answer.ask(programs, &["prtconf", "-pv"]);
+            parse_prtconf(&properties, &answer.ask(programs, &["prtconf", "-D"]))
         }
     };
+    answer
+}
+
+/// Asks nvidia-smi. It may take long, or for ever when the driver hangs: for a thread of its own.
+pub fn observe_nvidia(programs: &dyn Programs) -> Answer<SmiGpu> {
+    let mut answer = Answer { found: Vec::new(), troubles: Vec::new() };
     let query = format!("--query-gpu={SMI_FIELDS}");
-    let smi = ask(&["nvidia-smi", &query, "--format=csv,noheader,nounits"]);
-    let smi = smi.map(|text| parse_nvidia_smi(&text)).unwrap_or_default();
-    Looked { pci, smi, troubles }
+    let text = answer.ask(programs, &["nvidia-smi", &query, "--format=csv,noheader,nounits"]);
+    answer.found = parse_nvidia_smi(&text);
+    answer
 }
 
 #[cfg(test)]
@@ -97,9 +106,6 @@ mod tests {
         }
     }
 
-    const SMI: (&str, Result<&str, &str>) =
-        ("nvidia-smi --query-gpu=name", Ok("NVIDIA H200, 143771, 570.86.15, [N/A], 00000000:C1:00.0\n"));
-
     #[test]
     fn each_system_is_asked_in_its_own_way() {
         let pciconf = "none0@pci0:193:0:0:\tclass=0x030200 vendor=0x10de device=0x2335\n";
@@ -109,32 +115,37 @@ mod tests {
             ("pciconf -lv", Ok(pciconf)),
             ("prtconf -pv", Ok(properties)),
             ("prtconf -D", Ok("display, instance #0 (driver name: nvidia)\n")),
-            SMI,
         ];
         for (system, driver) in [(System::FreeBsd, None), (System::Illumos, Some("nvidia"))] {
-            let looked = observe(system, &Canned(&answers));
-            let [gpu] = looked.pci.as_slice() else { panic!("{system:?}: {looked:?}") };
+            let answer = observe_pci(system, &Canned(&answers));
+            let [gpu] = answer.found.as_slice() else { panic!("{system:?}: {answer:?}") };
             assert_eq!(gpu.address.unwrap().to_string(), "0000:c1:00.0", "{system:?}");
             assert_eq!(gpu.driver.as_deref(), driver, "{system:?}");
-            assert_eq!((looked.smi.len(), looked.troubles.len()), (1, 0), "{system:?}");
+            assert!(answer.troubles.is_empty(), "{system:?}");
         }
+        let line = "NVIDIA H200, 143771, 570.86.15, [N/A], 00000000:C1:00.0\n";
+        let answer = observe_nvidia(&Canned(&[("nvidia-smi --query-gpu=name", Ok(line))]));
+        assert_eq!((answer.found.len(), answer.troubles.len()), (1, 0));
     }
 
     #[test]
     fn a_host_without_the_programs_has_no_gpus_and_no_troubles() {
         let empty = tempfile::tempdir().unwrap();
         for system in [System::Linux(empty.path()), System::FreeBsd, System::Illumos] {
-            assert_eq!(observe(system, &Canned(&[])), Looked::default(), "{system:?}");
+            let answer = observe_pci(system, &Canned(&[]));
+            assert_eq!(answer, Answer { found: Vec::new(), troubles: Vec::new() }, "{system:?}");
         }
+        assert_eq!(observe_nvidia(&Canned(&[])), Answer { found: Vec::new(), troubles: Vec::new() });
     }
 
     #[test]
-    fn a_program_that_fails_is_told_and_hides_nothing_else() {
-        let empty = tempfile::tempdir().unwrap();
-        let stuck = "nvidia-smi: deadline of 10s passed";
-        let looked = observe(System::Linux(empty.path()), &Canned(&[("nvidia-smi", Err(stuck))]));
-        assert_eq!(looked.troubles, [stuck]);
-        let looked = observe(System::FreeBsd, &Canned(&[("pciconf", Err("pciconf: exit 1")), SMI]));
-        assert_eq!((looked.smi.len(), looked.troubles.as_slice()), (1, &["pciconf: exit 1".to_owned()][..]));
+    fn a_program_that_fails_is_told() {
+        let answer = observe_nvidia(&Canned(&[("nvidia-smi", Err("nvidia-smi: exit 9"))]));
+        assert_eq!(answer.troubles, ["nvidia-smi: exit 9"]);
+        let answer = observe_pci(System::FreeBsd, &Canned(&[("pciconf", Err("pciconf: exit 1"))]));
+        assert_eq!(
+            (answer.found.len(), answer.troubles.as_slice()),
+            (0, &["pciconf: exit 1".to_owned()][..])
+        );
     }
 }

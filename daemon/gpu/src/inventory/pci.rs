@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::Path;
 
 /// The id that PCI-SIG, or Khronos for what is not on PCI, gave to NVIDIA.
-pub const NVIDIA: u32 = 0x10de;
+pub(super) const NVIDIA: u32 = 0x10de;
 /// That of AMD.
-pub const AMD: u32 = 0x1002;
+pub(super) const AMD: u32 = 0x1002;
 
 /// Names of vendors by their ids; above 0xffff they are Khronos'.
 const VENDORS: [(u32, &str); 11] = [
@@ -80,7 +80,7 @@ pub struct PciGpu {
 }
 
 /// Whether a device of this class and vendor is a GPU. `class` has class, subclass and interface: 0x030000.
-pub fn is_gpu(class: u32, vendor_id: u32) -> bool {
+pub(super) fn is_gpu(class: u32, vendor_id: u32) -> bool {
     // VGA, 3D and other display controllers; AMD's newer accelerators for servers are of a class of their own.
     let display = matches!(class >> 8, 0x0300 | 0x0302 | 0x0380);
     let accelerator = class >> 8 == 0x1200 && vendor_id == AMD;
@@ -94,7 +94,7 @@ pub fn vendor_name(id: u32) -> String {
 }
 
 /// Reads the GPUs in Linux' `sys` (usually `/sys`), by address. What vanishes or cannot be read is left out.
-pub fn observe_sysfs(sys: &Path) -> Vec<PciGpu> {
+pub(super) fn observe_sysfs(sys: &Path) -> Vec<PciGpu> {
     let Ok(devices) = std::fs::read_dir(sys.join("bus/pci/devices")) else { return Vec::new() };
     let mut gpus: Vec<PciGpu> = devices.flatten().filter_map(|device| sysfs_gpu(&device.path())).collect();
     gpus.sort_by_key(|gpu| gpu.address);

@@ -10,7 +10,7 @@ use crate::device::DeviceUuid;
 use std::collections::BTreeMap;
 
 /// What nvidia-smi is asked for, in the order of its answer.
-pub const SMI_FIELDS: &str = "name,memory.total,driver_version,uuid,pci.bus_id";
+pub(super) const SMI_FIELDS: &str = "name,memory.total,driver_version,uuid,pci.bus_id";
 
 /// A GPU as nvidia-smi shows it. What it does not tell is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct SmiGpu {
 }
 
 /// Reads the answer of `nvidia-smi --query-gpu=FIELDS --format=csv,noheader,nounits` for [`SMI_FIELDS`].
-pub fn parse_nvidia_smi(text: &str) -> Vec<SmiGpu> {
+pub(super) fn parse_nvidia_smi(text: &str) -> Vec<SmiGpu> {
     text.lines().filter_map(smi_line).collect()
 }
 
@@ -54,7 +54,7 @@ fn parse_uuid(text: &str) -> Option<DeviceUuid> {
 }
 
 /// Reads FreeBSD's `pciconf -lv`.
-pub fn parse_pciconf(text: &str) -> Vec<PciGpu> {
+pub(super) fn parse_pciconf(text: &str) -> Vec<PciGpu> {
     let mut gpus: Vec<PciGpu> = Vec::new();
     // The lines after a device that is no GPU are not of the GPU before it.
     let mut current = None;
@@ -113,7 +113,7 @@ fn pciconf_address(selector: &str) -> Option<PciAddress> {
 }
 
 /// Reads illumos' `prtconf -pv`, and the names of drivers from its `prtconf -D`.
-pub fn parse_prtconf(properties: &str, drivers: &str) -> Vec<PciGpu> {
+pub(super) fn parse_prtconf(properties: &str, drivers: &str) -> Vec<PciGpu> {
     let drivers = prtconf_drivers(drivers);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut gpus = Vec::new();

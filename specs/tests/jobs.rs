@@ -427,7 +427,11 @@ fn raw_bytes_follow_the_text_and_are_as_many_as_the_inputs_need() {
         let error = with(after).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("`c` f64 [] has 8"), "{error}");
     }
+    assert_eq!(job::raw_bytes(text), Ok(16));
+    assert_eq!(job::raw_bytes(&[&text[..], &[0, 1]].concat()), Ok(16));
+    assert!(job::raw_bytes(b"(inputs: {\"a\": Raw(F32, [2])}, op: Exp(\"b\"))").is_err());
     let none = b"(op: Bits([1], 0))";
+    assert_eq!(job::raw_bytes(none), Ok(0));
     assert_eq!(job::parse(&[&none[..], &[0]].concat()).unwrap().raw, None);
     let error = job::parse(&[&none[..], &[0, 1]].concat()).unwrap_err().to_string();
     assert!(error.contains("1 bytes follow the NUL byte"), "{error}");
@@ -523,5 +527,89 @@ fn types_and_shapes_follow_from_the_inputs() {
             (Err(error), Err(word)) => assert!(error.contains(word), "{op}: `{error}` lacks `{word}`"),
             (found, wanted) => panic!("{op}: found {found:?}, expected {wanted:?}"),
         }
+    }
+}
+
+fn document() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/GPU.md")).unwrap()
+}
+
+/// An example of docs/GPU.md: its name, its commands, and whether it is refused.
+struct Example {
+    name: String,
+    commands: String,
+    output: String,
+    refused: bool,
+}
+
+fn examples() -> Vec<Example> {
+    let document = document();
+    let block = |text: &str, fence: &str| -> String {
+        let text = text.strip_prefix(fence).unwrap_or_else(|| panic!("no {fence} in:\n{text}"));
+        text.split_once("\n```\n").unwrap().0.to_owned()
+    };
+    let examples = document.split("<!-- example: ").skip(1).map(|rest| {
+        let (name, rest) = rest.split_once(" -->\n").unwrap();
+        let commands = block(rest, "```sh\n");
+        let (kind, rest) = rest.split_once("\n<!-- output").unwrap().1.split_once(" -->\n").unwrap();
+        Example {
+            name: name.to_owned(),
+            commands,
+            output: block(rest, "```text\n"),
+            refused: kind == ": contains",
+        }
+    });
+    examples.collect()
+}
+
+#[test]
+fn the_examples_of_the_document_are_jobs() {
+    let examples = examples();
+    assert_eq!(
+        examples.len(),
+        document().matches("```sh\n").count(),
+        "a block of commands that is no example"
+    );
+    assert!(examples.len() >= 8);
+    for Example { name, commands, output, refused } in examples {
+        let heredoc = commands.split_once("<<'EOF'\n").and_then(|(_, rest)| rest.split_once("\nEOF"));
+        let quoted = commands.split_once("echo '").and_then(|(_, rest)| rest.split_once('\''));
+        let (text, _) = heredoc.or(quoted).unwrap_or_else(|| panic!("{name} writes no job"));
+        match job::raw_bytes(text.as_bytes()) {
+            Ok(_) => assert!(!refused, "{name} is accepted"),
+            Err(found) => assert!(refused && found.to_string().contains(&output), "{name}: {found}"),
+        }
+    }
+}
+
+#[test]
+fn every_operation_and_family_is_documented() {
+    let document = document();
+    let names = job::Unary::ALL
+        .iter()
+        .map(|op| op.name())
+        .chain(job::Binary::ALL.iter().map(|op| op.name()))
+        .chain(job::Reduction::ALL.iter().map(|op| op.name()))
+        .chain(job::Random::ALL.iter().map(|op| op.name()))
+        .chain(["Cast", "KineticEnergy", "NormalLogPdf", "Matmul", "Transpose", "Leapfrog", "Chain", "Wgsl"])
+        .chain([
+            "Normal(mu",
+            "Exponential",
+            "StudentT",
+            "Cauchy",
+            "HalfNormal",
+            "Weibull",
+            "F32",
+            "F64",
+            "U32",
+            "Upload",
+            "Raw",
+        ]);
+    for name in names {
+        let shown = if name.contains('(') { format!("`{name}") } else { format!("`{name}(") };
+        assert!(document.contains(&shown), "docs/GPU.md does not show {shown}");
+    }
+    for variant in job::MatmulVariant::ALL {
+        assert!(document.contains(&format!("`{}`", variant.name())), "{variant:?}");
     }
 }

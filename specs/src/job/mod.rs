@@ -8,6 +8,7 @@ mod op;
 mod render;
 
 pub use decode::parse;
+pub use decode::raw_bytes;
 pub use op::Binary;
 pub use op::Family;
 pub use op::MatmulVariant;

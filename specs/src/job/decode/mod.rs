@@ -59,13 +59,34 @@ const SINGLE: &str = "out";
 /// the length of the text, which is at most [`MAX_TEXT`], and do not depend on what follows it.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Diagnostics> {
     let (text, after) = split(bytes)?;
+    read(text, |cx, job, inputs| {
+        let raw = raw(cx, &job.arrays, &inputs, after)?;
+        Some(Parsed { job, data: inputs.data, raw })
+    })
+}
+
+/// How many bytes must follow the NUL byte after the text of a job, which may be there or not.
+///
+/// # Errors
+/// Like [`parse`].
+pub fn raw_bytes(text: &[u8]) -> Result<u64, Diagnostics> {
+    let (text, _) = split(text)?;
+    read(text, |_, _, inputs| Some(inputs.raw.map_or(0, |(bytes, _)| bytes)))
+}
+
+/// Reads a text, and with it what `finish` makes of the job.
+fn read<T>(
+    text: &[u8],
+    finish: impl FnOnce(&mut Cx<'_>, Job, Inputs) -> Option<T>,
+) -> Result<T, Diagnostics> {
     let text = decode_utf8(text)?;
     let document = Document { noun: "job", smallest: SMALLEST, max_values: MAX_VALUES, numbers: true };
     let node = parse_document(text, after_mark(text), document)
         .map_err(|error| alone(text, error.span, error.message, error.hint))?;
     let mut cx = Cx::new(text, WHAT);
-    match job(&mut cx, &node, after) {
-        Some(parsed) if cx.findings.is_empty() => Ok(parsed),
+    let made = job(&mut cx, &node).and_then(|(job, inputs)| finish(&mut cx, job, inputs));
+    match made {
+        Some(made) if cx.findings.is_empty() => Ok(made),
         _ => {
             debug_assert!(!cx.findings.is_empty(), "a part failed without a finding");
             Err(cx.findings.locate(text))
@@ -97,7 +118,7 @@ struct Inputs {
     raw: Option<(u64, Span)>,
 }
 
-fn job(cx: &mut Cx<'_>, node: &Node<'_>, after: Option<Range<usize>>) -> Option<Parsed> {
+fn job(cx: &mut Cx<'_>, node: &Node<'_>) -> Option<(Job, Inputs)> {
     let mut fields = Fields::open(cx, node, "Job", WHAT)?;
     let mut scope = Scope::default();
     let (inputs, steps) = work(cx, &mut fields, &mut scope);
@@ -113,21 +134,17 @@ fn job(cx: &mut Cx<'_>, node: &Node<'_>, after: Option<Range<usize>>) -> Option<
         cx.error_hint(fields.span_of("fallback"), message, "leave `fallback` out");
     }
     fields.finish(cx);
-    let raw = raw(cx, &scope.arrays, &inputs, after);
-    Some(Parsed {
-        job: Job {
-            arrays: scope.arrays,
-            inputs: inputs.sources,
-            steps,
-            outputs: outputs?,
-            deadline: deadline?,
-            priority: priority?,
-            fallback: fallback?,
-            reply: reply?,
-        },
-        data: inputs.data,
-        raw: raw?,
-    })
+    let job = Job {
+        arrays: scope.arrays,
+        inputs: inputs.sources.clone(),
+        steps,
+        outputs: outputs?,
+        deadline: deadline?,
+        priority: priority?,
+        fallback: fallback?,
+        reply: reply?,
+    };
+    Some((job, inputs))
 }
 
 /// Inputs and steps. Of those that have mistakes, only the names are known afterwards.

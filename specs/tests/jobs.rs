@@ -337,16 +337,18 @@ fn small_job() -> String {
 #[test]
 #[ignore = "prints how long it takes; meaningful in release builds only"]
 fn how_long_a_small_job_takes_to_read() {
-    let text = small_job();
-    let rounds = 20_000;
-    let mut bytes = 0;
-    let begin = std::time::Instant::now();
-    for _ in 0..rounds {
-        bytes += job::parse(text.as_bytes()).unwrap().data.iter().flatten().map(Vec::len).sum::<usize>();
+    let smallest = "(inputs: {\"a\": F32(1), \"b\": F32(2)}, op: Add(\"a\", \"b\"))".to_owned();
+    for (text, size) in [(smallest, 8), (small_job(), 512)] {
+        let rounds = 20_000;
+        let mut bytes = 0;
+        let begin = std::time::Instant::now();
+        for _ in 0..rounds {
+            bytes += job::parse(text.as_bytes()).unwrap().data.iter().flatten().map(Vec::len).sum::<usize>();
+        }
+        let each = begin.elapsed() / rounds;
+        println!("a job of {} bytes: {each:?}", text.len());
+        assert_eq!(bytes, size * rounds as usize);
     }
-    let each = begin.elapsed() / rounds;
-    println!("a job of {} bytes: {each:?}", text.len());
-    assert_eq!(bytes, 512 * rounds as usize);
 }
 
 fn data(input: &str) -> Result<(Vec<u8>, Vec<u32>), String> {

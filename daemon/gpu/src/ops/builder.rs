@@ -3,8 +3,6 @@
 //! Owns what all families share: buffers, push constants, the shape of a dispatch, one kernel for equal sources. Knows no
 //! operation.
 
-#![expect(dead_code, reason = "the families that use all of it follow")]
-
 use super::PlanError;
 use crate::device::Limits;
 use crate::program::Author;

@@ -4,8 +4,12 @@
 //! One file a family, and one beside it in `cpu/`.
 
 mod builder;
+mod chain;
 mod cpu;
 mod elementwise;
+mod matmul;
+mod random;
+mod reduce;
 mod user;
 
 pub use cpu::CpuError;
@@ -71,14 +75,13 @@ pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
             Op::Unary(..) | Op::Binary(..) | Op::Cast(..) | Op::NormalLogPdf { .. } => {
                 elementwise::plan(&mut builder, at)?
             }
+            Op::Reduce(..) | Op::KineticEnergy { .. } => reduce::plan(&mut builder, at)?,
+            Op::Matmul(..) => matmul::plan(&mut builder, at)?,
+            Op::Transpose(_) => matmul::plan_transpose(&mut builder, at)?,
+            Op::Random { .. } => random::plan(&mut builder, at)?,
+            Op::Leapfrog { .. } => chain::plan_leapfrog(&mut builder, at)?,
+            Op::Chain { .. } => chain::plan(&mut builder, at)?,
             Op::Wgsl { .. } => user::plan(&mut builder, at)?,
-            Op::Reduce(..)
-            | Op::KineticEnergy { .. }
-            | Op::Matmul(..)
-            | Op::Transpose(_)
-            | Op::Random { .. }
-            | Op::Leapfrog { .. }
-            | Op::Chain { .. } => return Err(PlanError::Unsupported { step: at + 1, op: step.op.name() }),
         };
     }
     Ok(builder.finish())

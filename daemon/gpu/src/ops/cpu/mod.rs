@@ -3,7 +3,12 @@
 //! Operations of F32 compute in double precision and round each step's result once, so they are at least as exact as the
 //! device's. Knows no device; never called unless a job asks for it.
 
+mod chain;
 mod elementwise;
+mod matmul;
+mod parallel;
+mod random;
+mod reduce;
 
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
@@ -114,21 +119,22 @@ impl<'a> Cpu<'a> {
         match &step.op {
             Op::Unary(..) | Op::Binary(..) | Op::Cast(..) | Op::NormalLogPdf { .. } => {
                 elementwise::run(self, step);
-                Ok(())
             }
-            Op::Reduce(..)
-            | Op::KineticEnergy { .. }
-            | Op::Matmul(..)
-            | Op::Transpose(_)
-            | Op::Random { .. }
-            | Op::Leapfrog { .. }
-            | Op::Chain { .. }
-            | Op::Wgsl { .. } => Err(CpuError::Unsupported { step: at + 1, op: step.op.name() }),
+            Op::Reduce(..) | Op::KineticEnergy { .. } => reduce::run(self, step),
+            Op::Matmul(..) => matmul::run(self, step),
+            Op::Transpose(_) => matmul::run_transpose(self, step),
+            Op::Random { .. } => random::run(self, step),
+            Op::Leapfrog { .. } => chain::run_leapfrog(self, step),
+            Op::Chain { .. } => chain::run(self, step),
+            Op::Wgsl { .. } => {
+                return Err(CpuError::Unsupported { step: at + 1, op: step.op.name() });
+            }
         }
+        Ok(())
     }
 }
 
-/// The bytes of the outputs, in their order. One thread.
+/// The bytes of the outputs, in their order.
 ///
 /// # Errors
 /// A step that only devices run, an input of a wrong length.

@@ -2,7 +2,10 @@
 // t + stride, t + 2 * stride, ... of it. A thread's first element lives in registers; of its others the state is the row
 // before, which the same thread wrote. So a chain that goes on in another dispatch goes on with the same bits.
 //
-// logp is summed over the elements by each thread, then over threads in a tree, for eight steps at once; the output is
+// Turn 0 is a step of size 0, which gives the first gradient; it leaves the state where the chain begins in the row of the
+// first step, which is turn 1. So the density is evaluated in one place: kernels are half as large.
+//
+// logp is summed over the elements by each thread, then over threads in a tree, for eight turns at once; the output is
 // [instances, total, parts].
 
 struct Push {
@@ -12,6 +15,7 @@ struct Push {
     total: u32,
     begin: u32,
     steps: u32,
+    half_group: u32,
     eps: real,
     location: real,
     scale: real,
@@ -33,20 +37,13 @@ const BLOCK: u32 = 8u;
 
 var<workgroup> tree: array<real, BLOCK * GROUP>;
 
-// Of an element of an instance before step k; row is where the instance's element has its first step.
-fn state_before(k: u32, first: u32, row: u32) -> State {
-    if k == 0u {
-        let q = q_first[first];
-        return State(q, p_first[first], density(q).grad);
+// Of an element before a turn. `first`: where it is in the inputs; `row`: where its first step is.
+fn state_before(turn: u32, first: u32, row: u32) -> State {
+    if turn == 0u {
+        return State(q_first[first], p_first[first], real(0.0));
     }
-    let before = row + (k - 1u) * push.d;
+    let before = row + (max(turn, 2u) - 2u) * push.d;
     return State(q_chain[before], p_chain[before], grad_chain[before]);
-}
-
-fn write(at: u32, state: State) {
-    q_chain[at] = state.q;
-    p_chain[at] = state.p;
-    grad_chain[at] = state.grad;
 }
 
 @compute @workgroup_size(GROUP)
@@ -65,35 +62,44 @@ fn main(
     let element = part * GROUP + local;
     let inputs = instance * push.d;
     let rows = instance * push.total * push.d;
-    let end = push.begin + push.steps;
+    let begin = select(push.begin + 1u, 0u, push.begin == 0u);
+    let end = push.begin + push.steps + 1u;
 
     // Threads without an element go on: all must reach every barrier.
     var state = State(real(0.0), real(0.0), real(0.0));
     var mass = real(0.0);
     if element < push.d {
-        state = state_before(push.begin, inputs + element, rows + element);
+        state = state_before(begin, inputs + element, rows + element);
         mass = inv_mass[inputs + element];
     }
-    for (var block = push.begin; block < end; block += BLOCK) {
+    for (var block = begin; block < end; block += BLOCK) {
         let count = min(BLOCK, end - block);
-        for (var k = block; k < block + count; k += 1u) {
+        for (var turn = block; turn < block + count; turn += 1u) {
+            let eps = select(push.eps, real(0.0), turn == 0u);
+            let row = rows + (max(turn, 1u) - 1u) * push.d;
             var logp = real(0.0);
-            if element < push.d {
-                let next = advance(state, mass);
-                state = next.state;
-                logp = next.logp;
-                write(rows + k * push.d + element, state);
-            }
-            for (var other = element + stride; other < push.d; other += stride) {
-                let next = advance(state_before(k, inputs + other, rows + other), inv_mass[inputs + other]);
+            for (var other = element; other < push.d; other += stride) {
+                var old = state;
+                var old_mass = mass;
+                if other != element {
+                    old = state_before(turn, inputs + other, rows + other);
+                    old_mass = inv_mass[inputs + other];
+                }
+                let next = advance(old, old_mass, eps);
+                if other == element {
+                    state = next.state;
+                }
                 logp += next.logp;
-                write(rows + k * push.d + other, next.state);
+                q_chain[row + other] = next.state.q;
+                p_chain[row + other] = next.state.p;
+                grad_chain[row + other] = next.state.grad;
             }
-            tree[(k - block) * GROUP + local] = logp;
+            tree[(turn - block) * GROUP + local] = logp;
         }
-        for (var half = GROUP / 2u; half > 0u; half /= 2u) {
+        // From a push constant: drivers for CPUs took seconds to compile it unrolled, with a barrier a level.
+        for (var half = push.half_group; half > 0u; half /= 2u) {
             workgroupBarrier();
-            // Thread t of the half adds for every step, so a step's sum does not depend on the block that it is in.
+            // The same tree for every turn: its sum does not depend on the block that it is in.
             if local < half {
                 for (var k = 0u; k < count; k += 1u) {
                     tree[k * GROUP + local] += tree[k * GROUP + local + half];
@@ -101,8 +107,9 @@ fn main(
             }
         }
         workgroupBarrier();
-        if local < count {
-            logp_chain[(instance * push.total + block + local) * push.parts + part] = tree[local * GROUP];
+        let turn = block + local;
+        if local < count && turn > 0u {
+            logp_chain[(instance * push.total + turn - 1u) * push.parts + part] = tree[local * GROUP];
         }
         workgroupBarrier();
     }

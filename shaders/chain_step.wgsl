@@ -18,10 +18,11 @@ struct Stepped {
     logp: real,
 }
 
-fn advance(old: State, inv_mass: real) -> Stepped {
-    let half = real(0.5) * push.eps;
+// With a step of size 0 nothing moves: it gives the gradient where a chain begins.
+fn advance(old: State, inv_mass: real, eps: real) -> Stepped {
+    let half = real(0.5) * eps;
     let middle = fma(half, old.grad, old.p);
-    let q = fma(push.eps * inv_mass, middle, old.q);
+    let q = fma(eps * inv_mass, middle, old.q);
     // After the position has moved: all that is given out describes one state.
     let there = density(q);
     return Stepped(State(q, fma(half, there.grad, middle), there.grad), there.logp);

@@ -28,9 +28,9 @@ fn main(
     if element >= push.elements {
         return;
     }
-    let q = q_first[element];
-    let first = State(q, p_first[element], density(q).grad);
-    let next = advance(first, inv_mass[element]).state;
+    let mass = inv_mass[element];
+    let first = advance(State(q_first[element], p_first[element], real(0.0)), mass, real(0.0)).state;
+    let next = advance(first, mass, push.eps).state;
     q_next[element] = next.q;
     p_next[element] = next.p;
 }

@@ -146,10 +146,11 @@ impl Layout {
     fn of(d: u32) -> Self {
         let threads = d.clamp(32, 256).next_power_of_two();
         let parts = d.div_ceil(threads * ELEMENTS_A_THREAD);
-        let others = d.div_ceil(threads * parts) - 1;
-        // Of chain.wgsl, for a block: itself, its steps with the other elements, the levels of the tree with its sums.
-        let iterations = 1 + BLOCK * (1 + others) + threads.ilog2() * (1 + BLOCK);
-        Self { threads, parts, steps: MAX_ITERATIONS / iterations * BLOCK }
+        let elements = d.div_ceil(threads * parts);
+        // Of chain.wgsl, for a block: itself, its turns with their elements, the levels of the tree with its sums.
+        let block = 1 + BLOCK * (1 + elements) + threads.ilog2() * (1 + BLOCK);
+        // One turn more than steps.
+        Self { threads, parts, steps: MAX_ITERATIONS / block * BLOCK - 1 }
     }
 }
 
@@ -181,7 +182,8 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
     let constants = Constants::of(*family);
     let push = |begin: u32| {
         let push = Push::new().u32(instances).u32(d).u32(layout.parts).u32(*steps).u32(begin);
-        constants.push(push.u32(layout.steps.min(steps - begin)), dtype, *eps)
+        let push = push.u32(layout.steps.min(steps - begin)).u32(layout.threads / 2);
+        constants.push(push, dtype, *eps)
     };
     let kernel = builder.kernel(&label, source, buffers.len(), &push(0));
     for begin in (0..*steps).step_by(layout.steps as usize) {
@@ -193,4 +195,43 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
         reduce::reduce(builder, at, &fold, reduce::Shape { outer, length: layout.parts, inner: 1 })?;
     }
     Ok(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_of_logarithms_of_gamma_is_exact() {
+        // Of whole and half numbers gamma is known: gamma(1/2) is the root of pi.
+        let root_pi = PI.sqrt();
+        let cases = [
+            (0.5, (1.0 / root_pi).ln()),
+            (1.0, (root_pi / 2.0).ln()),
+            (1.5, (2.0 / root_pi).ln()),
+            (2.0, (0.75 * root_pi).ln()),
+            (5.0, (945.0 / 32.0 / 24.0 * root_pi).ln()),
+        ];
+        for (x, expected) in cases {
+            let error = (ln_gamma_half_step(x) - expected).abs();
+            assert!(error <= 2e-15, "{x}: {error:e}");
+        }
+        // gamma(x + 1/2) / gamma(x) * gamma(x + 1) / gamma(x + 1/2) = x.
+        for x in [1e-9, 0.3, 7.7, 31.9, 32.0, 100.0, 1e6, 1e12] {
+            let sum = ln_gamma_half_step(x) + ln_gamma_half_step(x + 0.5);
+            assert!((sum - x.ln()).abs() <= 4e-15 * x.ln().abs().max(1.0), "{x}: {sum}");
+        }
+    }
+
+    #[test]
+    fn no_dispatch_of_a_chain_makes_too_many_iterations() {
+        for d in [1, 31, 32, 33, 255, 256, 257, 1000, 1024, 1025, 4097, 1 << 20, 1 << 30] {
+            let Layout { threads, parts, steps } = Layout::of(d);
+            assert!(threads * parts * ELEMENTS_A_THREAD >= d && threads <= 256, "{d}");
+            let blocks = (steps + 1).div_ceil(BLOCK);
+            let elements = d.div_ceil(threads * parts);
+            let iterations = blocks * (1 + BLOCK * (1 + elements) + threads.ilog2() * (1 + BLOCK));
+            assert!(iterations <= 60_000 && steps > 1000, "{d}: {iterations} for {steps}");
+        }
+    }
 }

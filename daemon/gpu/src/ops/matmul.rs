@@ -137,9 +137,8 @@ impl Product {
 
 /// How many workgroups an unsplit product has.
 fn groups(size: Size, variant: MatmulVariant) -> u64 {
-    let tiles = |rows: u32, columns: u32| {
-        u64::from(size.m.div_ceil(rows)) * u64::from(size.n.div_ceil(columns))
-    };
+    let tiles =
+        |rows: u32, columns: u32| u64::from(size.m.div_ceil(rows)) * u64::from(size.n.div_ceil(columns));
     match variant {
         MatmulVariant::Auto | MatmulVariant::Naive => size.results().div_ceil(256),
         MatmulVariant::Tiled => tiles(16, 16),

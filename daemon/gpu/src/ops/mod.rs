@@ -40,14 +40,6 @@ pub enum PlanError {
         /// What is missing: `double precision`.
         needs: String,
     },
-    /// This version has no kernel for it.
-    #[error("step {step} ({op}) cannot be computed on a device by this version of zed")]
-    Unsupported {
-        /// Which step, from 1.
-        step: usize,
-        /// Its operation.
-        op: &'static str,
-    },
     /// The shader of a `Wgsl` step is not to be dispatched.
     #[error("step {step} (Wgsl)")]
     Shader {

@@ -15,7 +15,6 @@ use zed_spec::job::Random;
 const PHILOX: &str = include_str!("../../../../shaders/philox.wgsl");
 const WORDS: &str = include_str!("../../../../shaders/random_words.wgsl");
 const BLOCKS: &str = include_str!("../../../../shaders/random_blocks.wgsl");
-const TURNS: &str = include_str!("../../../../shaders/turns.wgsl");
 
 const BITS: &str = "fn draw(words: vec2<u32>) -> vec2<u32> { return words; }\n";
 
@@ -33,18 +32,21 @@ fn draw(words: vec2<u32>) -> f64 {
 }
 ";
 
-/// Box and Muller: the radius from the first word, (word + 1/2) over 2^32, the angle from the second.
+/// Box and Muller: the radius from the first word, u = (word + 1/2) over 2^32, the angle from the second. Near 1 a single
+/// cannot hold u, so its logarithm is taken from 1 - u.
 const NORMAL_F32: &str = "\
 fn draw(words: vec2<u32>) -> vec2<f32> {
-    let u = min(fma(f32(words.x), 2.3283064365386963e-10, 1.1641532182693481e-10), 1.0);
-    return sqrt(-2.0 * log_f32(u)) * cos_sin_turns(f32(words.y >> 8u) * 5.9604644775390625e-8);
+    let upper = words.x >= 0x80000000u;
+    let u = fma(f32(select(words.x, ~words.x, upper)), 2.3283064365386963e-10, 1.1641532182693481e-10);
+    let radius = sqrt(-2.0 * select(log_f32(u), log1p_f32(-u), upper));
+    return radius * cos_sin_turns_f32(f32(words.y >> 8u) * 5.9604644775390625e-8);
 }
 ";
 
 const NORMAL_F64: &str = "\
 fn draw(words: vec2<u32>) -> f64 {
     let u = fma(f64(words.x), 2.3283064365386963e-10lf, 1.1641532182693481e-10lf);
-    return sqrt(-2.0lf * log_f64(u)) * cos_sin_turns(f64(words.y) * 2.3283064365386963e-10lf).x;
+    return sqrt(-2.0lf * log_f64(u)) * cos_sin_turns_f64(f64(words.y) * 2.3283064365386963e-10lf).x;
 }
 ";
 
@@ -65,8 +67,7 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
         (Random::Normal, DType::F64) => NORMAL_F64,
     };
     let frame = if dtype == DType::F64 { BLOCKS } else { WORDS };
-    let turns = if *random == Random::Normal { TURNS } else { "" };
-    let source = wgsl::link(dtype, &[PHILOX, draw, turns, frame].concat());
+    let source = wgsl::link(dtype, &[PHILOX, draw, frame].concat());
     let label = format!("{}-{}", random.name().to_lowercase(), dtype.name());
     let groups = builder.groups_for(blocks, at)?;
     let push = Push::new()

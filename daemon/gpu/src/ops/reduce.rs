@@ -232,9 +232,13 @@ pub(super) fn reduce(
         let output = if last { fold.output } else { builder.temporary(results * fold.dtype.size()) };
         let store = if last { fold.store } else { Store::Plain };
         let second = fold.second.filter(|_| load != Load::Plain || store != Store::Plain);
-        let push = Push::new().u32(shape.outer).u32(shape.length * shape.inner).u32(pass.width).u32(shape.inner);
-        let groups =
-            if pass.grouped { builder.row_of_groups(results, at)? } else { builder.groups_for(results, at)? };
+        let push =
+            Push::new().u32(shape.outer).u32(shape.length * shape.inner).u32(pass.width).u32(shape.inner);
+        let groups = if pass.grouped {
+            builder.row_of_groups(results, at)?
+        } else {
+            builder.groups_for(results, at)?
+        };
         let source = source(fold.dtype, pass, fold.combine, load, store);
         let label = if pass.grouped { "reduce-groups" } else { "reduce-threads" };
         let buffers = [input, output].into_iter().chain(second).collect();

@@ -46,10 +46,9 @@ impl Model {
                 logp: constant - 0.5 * (shape + 1.0) * (d * d / shape).ln_1p(),
                 grad: -(shape + 1.0) * d * scale / (shape + d * d),
             },
-            Family::Cauchy { .. } => Density {
-                logp: constant - (d * d).ln_1p(),
-                grad: -2.0 * d * scale / (1.0 + d * d),
-            },
+            Family::Cauchy { .. } => {
+                Density { logp: constant - (d * d).ln_1p(), grad: -2.0 * d * scale / (1.0 + d * d) }
+            }
             Family::HalfNormal { .. } => {
                 let e = (2.0 * d).exp();
                 Density { logp: constant + d - 0.5 * e, grad: 1.0 - e }
@@ -82,9 +81,8 @@ pub(super) fn run_leapfrog(cpu: &mut Cpu<'_>, step: &Step) {
     let (dtype, elements) = (array.dtype, array.elements() as usize);
     let (q, p, inv_mass) = (cpu.get(*q), cpu.get(*p), cpu.get(*inv_mass));
     let model = Model::of(*family, *eps);
-    let next: Vec<State> = (0..elements)
-        .map(|i| model.step(model.start(q.at(i), p.at(i)), inv_mass.at(i)).0)
-        .collect();
+    let next: Vec<State> =
+        (0..elements).map(|i| model.step(model.start(q.at(i), p.at(i)), inv_mass.at(i)).0).collect();
     cpu.set(*q_next, Values::rounded(dtype, next.iter().map(|state| state.q)));
     cpu.set(*p_next, Values::rounded(dtype, next.iter().map(|state| state.p)));
 }

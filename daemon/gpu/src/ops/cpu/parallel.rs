@@ -41,7 +41,10 @@ mod tests {
     fn results_are_in_order_on_one_thread_and_on_many() {
         for work in [1, 1 << 20] {
             for count in [0, 1, 2, 3, 1001] {
-                assert_eq!(collect(count, work, |index| 3 * index), (0..count).map(|i| 3 * i).collect::<Vec<_>>());
+                assert_eq!(
+                    collect(count, work, |index| 3 * index),
+                    (0..count).map(|i| 3 * i).collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -40,9 +40,7 @@ pub(super) fn run(cpu: &mut Cpu<'_>, step: &Step) {
     let (dtype, elements) = (array.dtype, array.elements());
     let words = |block: u32| philox([offset.wrapping_add(block), (seed >> 32) as u32], *seed as u32);
     let values = match (random, dtype) {
-        (Random::Bits, _) | (_, DType::U32) => {
-            Values::U32(pairs_of(elements, words))
-        }
+        (Random::Bits, _) | (_, DType::U32) => Values::U32(pairs_of(elements, words)),
         (Random::Uniform, DType::F32) => {
             let uniform = |block| words(block).map(|word| (word >> 8) as f32 * PER_24_BITS);
             Values::F32(pairs_of(elements, uniform))

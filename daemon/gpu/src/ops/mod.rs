@@ -107,3 +107,6 @@ fn operands_of(op: &Op) -> Vec<ArrayId> {
 
 #[cfg(test)]
 pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;

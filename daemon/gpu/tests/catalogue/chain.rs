@@ -7,7 +7,6 @@ use crate::common::engine;
 use crate::noise;
 use crate::rounded;
 use crate::unit;
-use crate::validate;
 use std::sync::Arc;
 use zed_gpu::node::Engine;
 use zed_gpu::program::Author;
@@ -452,17 +451,4 @@ fn a_device_with_few_bindings_is_told_what_a_chain_needs() {
         error.to_string(),
         "step 1 (Chain) needs 7 storage buffers in a kernel, which this device does not have"
     );
-}
-
-#[test]
-fn kernels_of_chains_are_valid() {
-    let mut works = Vec::new();
-    for family in FAMILIES {
-        for dtype in REALS {
-            let way = Way { family, dtype, eps: 0.1, steps: 3 };
-            works.extend([1, 40, 100, 200, 2000].map(|d| chain(way, None, &Start::of(d))));
-            works.push(leapfrog(way, &Start::of(10)));
-        }
-    }
-    validate("kernels_of_chains_are_valid", &works);
 }

@@ -10,13 +10,11 @@ mod matmul;
 mod random;
 mod reduce;
 
-use std::process::Command;
 use zed_gpu::device::Limits;
 use zed_gpu::node::Engine;
 use zed_gpu::ops;
 use zed_gpu::ops::PlanError;
 use zed_gpu::program::Program;
-use zed_gpu::wgsl;
 use zed_spec::job::Array;
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
@@ -137,30 +135,4 @@ pub(crate) fn noise(count: usize, seed: u64) -> Vec<f64> {
         (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     };
     (0..count).map(|_| next()).collect()
-}
-
-/// All kernels of the operations are SPIR-V that Khronos' validator accepts.
-pub(crate) fn validate(test: &str, works: &[Work]) {
-    if !common::driver(test) {
-        return;
-    }
-    let folder = std::path::PathBuf::from(std::env::var_os("ZED_TEST_VULKAN").unwrap());
-    let files = tempfile::tempdir().unwrap();
-    let mut seen = std::collections::BTreeSet::new();
-    for work in works {
-        for dispatch in work.program(&LIMITS).unwrap().dispatches {
-            if !seen.insert(dispatch.kernel.id.clone()) {
-                continue;
-            }
-            let words = wgsl::compile(&dispatch.kernel, &LIMITS).unwrap();
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            std::fs::write(files.path().join(format!("{}.spv", dispatch.kernel.id)), bytes).unwrap();
-        }
-    }
-    for name in seen {
-        let mut command = Command::new(folder.join("usr/bin/spirv-val"));
-        command.args(["--target-env", "vulkan1.1"]).arg(files.path().join(format!("{name}.spv")));
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
 }

@@ -7,7 +7,6 @@ use crate::common::engine;
 use crate::noise;
 use crate::rounded;
 use crate::unit;
-use crate::validate;
 use zed_gpu::device::Limits;
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
@@ -122,16 +121,4 @@ fn transposition_moves_every_element() {
             assert!(work.on(&mut engine) == work.on_cpu(), "{dtype:?} {m} {n}");
         }
     }
-}
-
-#[test]
-fn kernels_of_products_are_valid() {
-    let mut works = Vec::new();
-    for dtype in REALS {
-        for variant in MatmulVariant::ALL {
-            works.extend(SIZES.iter().map(|size| matmul(*variant, dtype, *size, &[], &[])));
-        }
-        works.push(transpose(dtype, 5, 7, &[]));
-    }
-    validate("kernels_of_products_are_valid", &works);
 }

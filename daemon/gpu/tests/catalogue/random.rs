@@ -3,7 +3,6 @@
 use crate::REALS;
 use crate::Work;
 use crate::common::engine;
-use crate::validate;
 use zed_spec::job::DType;
 use zed_spec::job::Op;
 use zed_spec::job::Random;
@@ -152,10 +151,4 @@ fn what_is_drawn_has_its_distribution() {
             }
         }
     }
-}
-
-#[test]
-fn kernels_of_random_numbers_are_valid() {
-    let works = KINDS.map(|(random, dtype)| draw(random, dtype, 10, 0, 0));
-    validate("kernels_of_random_numbers_are_valid", &works);
 }

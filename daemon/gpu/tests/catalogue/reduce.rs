@@ -7,7 +7,6 @@ use crate::common::engine;
 use crate::noise;
 use crate::rounded;
 use crate::unit;
-use crate::validate;
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
 use zed_spec::job::Op;
@@ -223,19 +222,4 @@ fn the_largest_array_is_reduced_in_few_passes() {
         let passes = work.program(&LIMITS).unwrap().dispatches.len();
         assert!(passes <= most, "{shape:?} {axis:?}: {passes}");
     }
-}
-
-#[test]
-fn kernels_of_reductions_are_valid() {
-    let mut works = Vec::new();
-    for dtype in REALS {
-        for kind in Reduction::ALL {
-            for (shape, axis) in SHAPES {
-                works.push(reduce(*kind, dtype, shape, *axis, &[]));
-            }
-        }
-        works.push(kinetic(dtype, &[0.0; 10], &[0.0; 10]));
-        works.push(kinetic(dtype, &[0.0; 10_000], &[0.0; 10_000]));
-    }
-    validate("kernels_of_reductions_are_valid", &works);
 }

@@ -50,7 +50,7 @@ impl Web {
             version: "{version}",
             {fields},
             {env}
-            health: (probes: [Http("http://127.0.0.1:{port}/health")], interval: "50ms", timeout: "5s", attempts: 1000),
+            health: (probes: [Http("http://127.0.0.1:{port}/health")], interval: "50ms", timeout: "5s", attempts: 300),
             restart: OnFailure(backoff: "100ms", max_backoff: "100ms", give_up_after: 2),
         ),
     }},

@@ -61,6 +61,8 @@ struct Gathered {
     later: bool,
     /// The queue was full when the last piece came; it may come again.
     full: bool,
+    /// The job is too big: what else its writer has of it is refused as well, until the close.
+    too_big: bool,
 }
 
 /// Where a job is in.
@@ -123,6 +125,9 @@ impl QueueHandle {
     pub(crate) fn write(&self, caller: Caller, piece: &[u8]) -> Result<usize, Fault> {
         let mut gathered = self.gathered.lock();
         gathered.writer = caller.pid;
+        if gathered.too_big {
+            return Err(Errno::EFBIG.into());
+        }
         let mut taken = 0;
         while let Some(rest) = piece.get(taken..).filter(|rest| !rest.is_empty()) {
             if gathered.bytes.is_empty() && gathered.later && blanks(rest) > 0 {
@@ -165,6 +170,7 @@ impl QueueHandle {
             }
             judged => {
                 gathered.forget();
+                gathered.too_big = judged.as_ref().is_err_and(|fault| fault.errno == Errno::EFBIG);
                 judged
             }
         }
@@ -245,11 +251,12 @@ impl QueueHandle {
         Fault::new(Errno::EBADMSG, text)
     }
 
-    /// What was taken survives the loss of power.
+    /// What was taken survives the loss of power. A job that is not complete is judged, as at a close.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses; EBADMSG.
     pub(crate) fn fsync(&self) -> Result<(), Fault> {
+        self.end()?;
         self.shared.gpus.commit(self.shared.gpu).map_err(Fault::from)
     }
 
@@ -358,6 +365,7 @@ impl Gathered {
         self.part = Part::default();
         self.later = true;
         self.full = false;
+        self.too_big = false;
     }
 }
 

@@ -201,7 +201,7 @@ impl Tree {
             lasts: Lasts::Now,
         };
         if let Node::Gpu(gpu) = node {
-            gpu.fill(self.control.gpus().as_deref(), &self.errors, &mut attr)?;
+            gpu.fill(self.control.gpus().as_deref(), (&self.errors, &self.gpu_seen), &mut attr)?;
         } else if let Node::Specs(dir) = node {
             let real = std::fs::metadata(self.specs(*dir).real())?;
             attr.mode = real.mode() & 0o7777;

@@ -6,6 +6,7 @@ mod open;
 mod show;
 
 pub(super) use open::GpuHandle;
+pub(super) use show::Seen;
 
 use super::Entry;
 use super::node::Node;

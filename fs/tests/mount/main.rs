@@ -9,6 +9,7 @@
     reason = "a test starts real tools, ends at the first surprise, and says what it could not run"
 )]
 
+mod gpu;
 mod interrupts;
 mod lifecycle;
 mod model;

@@ -14,6 +14,7 @@ use crate::tree::Lasts;
 use crate::wait::text_of;
 use nix::errno::Errno;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 use zed_ctl::FileKind;
@@ -24,6 +25,30 @@ Write a job here; reading the same open file gives its id, or its result with `r
     cat job.ron > queue                                      # its id is the newest in jobs/
     exec 3<>queue; cat job.ron >&3; read id <&3; cat jobs/$id/wait jobs/$id/result
 ";
+
+/// What the files of a device said when somebody looked, and since when: mtime is the last change of a value.
+#[derive(Debug, Default)]
+pub(in crate::tree) struct Seen(Mutex<HashMap<GpuNode, (Arc<[u8]>, SystemTime)>>);
+
+/// So many texts are remembered: those of many devices, and of many shaders.
+const MAX_SEEN: usize = 4096;
+
+impl Seen {
+    fn since(&self, node: &GpuNode, text: &Arc<[u8]>) -> SystemTime {
+        let mut seen = self.0.lock();
+        if let Some((old, at)) = seen.get(node)
+            && old == text
+        {
+            return *at;
+        }
+        if seen.len() >= MAX_SEEN {
+            seen.clear();
+        }
+        let now = SystemTime::now();
+        seen.insert(node.clone(), (Arc::clone(text), now));
+        now
+    }
+}
 
 /// A file of `in/` or `out/`, when it is there.
 pub(super) fn buffer(gpus: &dyn Gpus, key: JobKey, side: Side, name: &str) -> Option<BufferPlace> {
@@ -57,7 +82,7 @@ impl GpuNode {
     pub(in crate::tree) fn fill(
         &self,
         gpus: Option<&dyn Gpus>,
-        errors: &Errors,
+        (errors, seen): (&Errors, &Seen),
         attr: &mut Attr,
     ) -> Result<(), Fault> {
         let Some(gpus) = gpus else {
@@ -72,7 +97,8 @@ impl GpuNode {
             }
             GpuNode::Gpu(_) | GpuNode::Jobs(_) | GpuNode::Shaders(_) => return Err(Errno::ENOENT.into()),
             GpuNode::File(_, file) => {
-                attr.size = self.text(gpus, errors)?.len() as u64;
+                let text = self.text(gpus, errors)?;
+                attr.size = text.len() as u64;
                 match file {
                     GpuFile::Queue | GpuFile::Ctl => {
                         attr.mode = 0o666;
@@ -83,12 +109,12 @@ impl GpuNode {
                             attr.mtime = at;
                         }
                     }
-                    _ => attr.mtime = SystemTime::now(),
+                    _ => attr.mtime = seen.since(self, &text),
                 }
             }
             GpuNode::Shader(..) => {
-                attr.size = self.text(gpus, errors)?.len() as u64;
-                attr.mtime = SystemTime::now();
+                let text = self.text(gpus, errors)?;
+                (attr.size, attr.mtime) = (text.len() as u64, seen.since(self, &text));
             }
             GpuNode::Job(key)
             | GpuNode::JobFile(key, _)

@@ -1,5 +1,8 @@
 //! A daemon for tests: an in-memory world, real folders, outcomes as the test scripts them, and a real mount.
 
+pub(crate) mod gpu;
+
+use gpu::FakeGpus;
 use parking_lot::Condvar;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -72,6 +75,7 @@ pub(crate) struct Fake {
     pub(crate) log: PathBuf,
     /// Probes of every app.
     pub(crate) probes: Mutex<Vec<ProbeView>>,
+    pub(crate) gpus: Arc<FakeGpus>,
 }
 
 impl Fake {
@@ -94,6 +98,7 @@ impl Fake {
             events: at("events"),
             log: at("log"),
             probes: Mutex::default(),
+            gpus: FakeGpus::new(at("gpu")),
         })
     }
 
@@ -294,6 +299,10 @@ impl Control for Fake {
 
     fn log_path(&self) -> &Path {
         &self.log
+    }
+
+    fn gpus(&self) -> Option<Arc<dyn zed_fs::Gpus>> {
+        Some(Arc::clone(&self.gpus) as Arc<dyn zed_fs::Gpus>)
     }
 
     fn on_change(&self, hook: Box<dyn Fn(u64) + Send + Sync>) {

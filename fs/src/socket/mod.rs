@@ -6,6 +6,7 @@
 mod peer;
 mod protocol;
 mod session;
+mod submit;
 
 pub use protocol::*;
 

@@ -4,6 +4,7 @@
 //! newer client hears that it asked for more than there is.
 
 use crate::Fault;
+use nix::errno::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -28,12 +29,18 @@ pub enum Request {
         #[serde(default)]
         offset: u64,
     },
-    /// Writes to a verb file, or a plan to `deploy/NAME.plan`.
+    /// Writes to a verb file, a plan to `deploy/NAME.plan`, a range of `in/NAME` of a job.
     Write {
         /// The file.
         path: String,
         /// What to write.
         data: String,
+        /// `data` is in hexadecimal: bytes that are no text.
+        #[serde(default)]
+        hex: bool,
+        /// Where the bytes go, in a file that has places.
+        #[serde(default)]
+        offset: u64,
         /// Answer when all that was accepted has ended, as a close of the file does.
         #[serde(default = "yes")]
         wait: bool,
@@ -67,6 +74,17 @@ pub enum Request {
     Remove {
         /// The file.
         path: String,
+    },
+    /// Writes jobs to `gpu/N/queue` and gives their replies: `data` answers as they come, the last one empty and with
+    /// `end`.
+    Submit {
+        /// The queue.
+        path: String,
+        /// What to write.
+        data: String,
+        /// `data` is in hexadecimal: a job with raw bytes.
+        #[serde(default)]
+        hex: bool,
     },
     /// Waits until the last save of a spec has converged, as `sync` does.
     Sync {
@@ -137,6 +155,20 @@ pub struct Listed {
     pub mtime: i64,
 }
 
+/// The bytes that a request carries.
+pub(super) fn bytes_of(data: String, hex: bool) -> Result<Vec<u8>, Fault> {
+    if !hex {
+        return Ok(data.into_bytes());
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digits: Option<Vec<u8>> = data.as_bytes().iter().map(digit).collect();
+    let bytes = digits.as_deref().map(<[u8]>::as_chunks::<2>).filter(|(_, rest)| rest.is_empty());
+    match bytes {
+        Some((pairs, _)) => Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect()),
+        None => Err(Fault::new(Errno::EINVAL, "`data` is not hexadecimal: two digits a byte")),
+    }
+}
+
 impl Answer {
     /// Bytes, as text where they are.
     pub fn data(bytes: &[u8], next: u64, end: bool) -> Self {
@@ -160,7 +192,6 @@ impl From<Fault> for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::errno::Errno;
 
     /// The wire format: a change here is a new version of the protocol.
     #[test]
@@ -169,7 +200,17 @@ mod tests {
             (r#"{"op":"read","path":"version"}"#, Request::Read { path: "version".into(), offset: 0 }),
             (
                 r#"{"op":"write","path":"ctl","data":"reload\n"}"#,
-                Request::Write { path: "ctl".into(), data: "reload\n".into(), wait: true },
+                Request::Write {
+                    path: "ctl".into(),
+                    data: "reload\n".into(),
+                    hex: false,
+                    offset: 0,
+                    wait: true,
+                },
+            ),
+            (
+                r#"{"op":"submit","path":"gpu/0/queue","data":"00fF","hex":true}"#,
+                Request::Submit { path: "gpu/0/queue".into(), data: "00fF".into(), hex: true },
             ),
             (r#"{"op":"list","path":"/"}"#, Request::List { path: "/".into() }),
             (
@@ -187,6 +228,15 @@ mod tests {
             (Fault::new(Errno::EINVAL, "no").into(), r#"{"error":{"errno":"EINVAL","message":"no\n"}}"#),
         ] {
             assert_eq!(serde_json::to_string(&answer).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn bytes_come_as_text_or_in_hexadecimal() {
+        assert_eq!(bytes_of("00fF10".to_owned(), true), Ok(vec![0, 255, 16]));
+        assert_eq!(bytes_of("00fF10".to_owned(), false), Ok(b"00fF10".to_vec()));
+        for bad in ["0", "0g", "\u{e9}0"] {
+            assert_eq!(bytes_of(bad.to_owned(), true).unwrap_err().errno, Errno::EINVAL, "{bad}");
         }
     }
 

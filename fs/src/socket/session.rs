@@ -8,6 +8,7 @@ use super::protocol::MAX_DATA;
 use super::protocol::MAX_LINE;
 use super::protocol::PROTOCOL;
 use super::protocol::Request;
+use super::protocol::bytes_of;
 use crate::Caller;
 use crate::Fault;
 use crate::tree::Access;
@@ -36,13 +37,13 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Who is served, and how.
 pub(super) struct Session {
-    tree: Arc<Tree>,
-    caller: Caller,
+    pub(super) tree: Arc<Tree>,
+    pub(super) caller: Caller,
     stream: UnixStream,
 }
 
 /// What a step of a request fails with.
-type Refused<T> = Result<T, Fault>;
+pub(super) type Refused<T> = Result<T, Fault>;
 
 impl Session {
     pub(super) fn new(tree: Arc<Tree>, caller: Caller, stream: UnixStream) -> Self {
@@ -71,6 +72,10 @@ impl Session {
                     Ok(()) => return Ok(()),
                     Err(fault) => fault.into(),
                 },
+                Ok(Request::Submit { path, data, hex }) => match self.submit(&path, data, hex)? {
+                    Ok(last) => last,
+                    Err(fault) => fault.into(),
+                },
                 Ok(request) => self.answer(request).unwrap_or_else(Answer::from),
                 Err(error) => Fault::new(Errno::EINVAL, format!("not a request: {error}")).into(),
             };
@@ -78,7 +83,7 @@ impl Session {
         }
     }
 
-    fn send(&self, answer: &Answer) -> io::Result<()> {
+    pub(super) fn send(&self, answer: &Answer) -> io::Result<()> {
         let mut line = serde_json::to_vec(answer)?;
         line.push(b'\n');
         (&self.stream).write_all(&line)
@@ -87,7 +92,9 @@ impl Session {
     fn answer(&self, request: Request) -> Refused<Answer> {
         match request {
             Request::Read { path, offset } => self.read(&path, offset),
-            Request::Write { path, data, wait } => self.write(&path, data.as_bytes(), wait),
+            Request::Write { path, data, hex, offset, wait } => {
+                self.write(&path, offset, &bytes_of(data, hex)?, wait)
+            }
             Request::List { path } => self.list(&path),
             Request::Stat { path } => {
                 let (_, attr) = self.find(&path)?;
@@ -107,7 +114,7 @@ impl Session {
                 done.map(|()| Answer::Ok {})
             }
             // Answered where the connection is.
-            Request::Follow { .. } => Err(Errno::EINVAL.into()),
+            Request::Follow { .. } | Request::Submit { .. } => Err(Errno::EINVAL.into()),
         }
     }
 
@@ -147,7 +154,7 @@ impl Session {
         ))
     }
 
-    fn open(&self, path: &str, access: Access) -> Refused<Arc<Handle>> {
+    pub(super) fn open(&self, path: &str, access: Access) -> Refused<Arc<Handle>> {
         let (node, attr) = self.find(path)?;
         if access.read {
             self.check(&attr, Want::Read, path)?;
@@ -179,7 +186,7 @@ impl Session {
         read.map(|()| Answer::data(&bytes, offset + bytes.len() as u64, bytes.len() < MAX_DATA))
     }
 
-    fn write(&self, path: &str, data: &[u8], wait: bool) -> Refused<Answer> {
+    fn write(&self, path: &str, offset: u64, data: &[u8], wait: bool) -> Refused<Answer> {
         let handle = match self.open(path, Access { read: false, write: true }) {
             // A plan for a deploy that does not exist yet.
             Err(Fault { errno: Errno::ENOENT, .. }) if path.ends_with(".plan") => {
@@ -188,7 +195,7 @@ impl Session {
             }
             opened => opened?,
         };
-        let done = self.tree.write(&handle, self.caller, 0, data).and_then(|_| {
+        let done = self.write_all(&handle, offset, data).and_then(|()| {
             match self.tree.flush(&handle, self.caller) {
                 Step::Wait(_) if !wait => Ok(()),
                 step => self.wait(step),
@@ -203,7 +210,19 @@ impl Session {
         }
     }
 
-    fn why(&self, path: &str, errno: Errno) -> String {
+    /// Verb files and plans take a write whole; arrays and queues take what they can.
+    pub(super) fn write_all(&self, handle: &Handle, offset: u64, data: &[u8]) -> Refused<()> {
+        let mut written = 0;
+        loop {
+            let rest = data.get(written..).unwrap_or_default();
+            written += self.tree.write(handle, self.caller, offset + written as u64, rest)?;
+            if written >= data.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn why(&self, path: &str, errno: Errno) -> String {
         let path = path.trim_matches('/');
         let beside =
             path.rsplit_once('/').map_or("error".to_owned(), |(folder, _)| format!("{folder}/error"));
@@ -275,7 +294,7 @@ impl Session {
     }
 
     /// Waits here for what the mount would park.
-    fn wait<T: Send + 'static>(&self, step: Step<T>) -> Refused<T> {
+    pub(super) fn wait<T: Send + 'static>(&self, step: Step<T>) -> Refused<T> {
         let waiting = match step {
             Step::Done(result) => return result,
             Step::Wait(waiting) => waiting,

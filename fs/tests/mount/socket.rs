@@ -296,3 +296,47 @@ fn stale_sockets_are_replaced() {
     host.served = Some(serve(&host.tree, &host.path).unwrap());
     assert!(host.client().ask(json!({"op": "stat", "path": "help"}))["stat"]["size"].as_u64().unwrap() > 100);
 }
+
+/// Jobs go in and their replies come out on one request, binary ones in hexadecimal; arrays are written and read in
+/// ranges; a refusal says why.
+#[test]
+fn jobs_through_the_socket() {
+    let host = Host::new();
+    let mut client = host.client();
+    let submit = |data: &str| json!({"op": "submit", "path": "gpu/0/queue", "data": data});
+    assert_eq!(client.ask(submit("Job(1)Job(text)"))["data"]["text"], "1\n");
+    assert_eq!(client.answer()["data"]["text"], "result of 2\n");
+    assert_eq!(client.answer(), json!({"data": {"text": "", "next": 14, "end": true}}));
+    let refused = client.ask(submit("bad()"));
+    assert_eq!(refused["error"]["errno"], "EBADMSG");
+    assert!(refused["error"]["message"].as_str().unwrap().starts_with("job:1:5: this is bad\nhint: "));
+    assert_eq!(client.ask(submit("Job("))["error"]["errno"], "EBADMSG");
+    assert_eq!(client.ask(submit("Job(text, boom)"))["error"]["errno"], "EIO");
+    assert_eq!(
+        client.ask(json!({"op": "submit", "path": "ctl", "data": "reload"}))["error"]["message"],
+        "ctl takes no jobs\n"
+    );
+    // A job with raw bytes.
+    let hex: String = b"Job(a: Raw(2))\0\xff\0".iter().map(|byte| format!("{byte:02x}")).collect();
+    let answer = client.ask(json!({"op": "submit", "path": "gpu/0/queue", "data": hex, "hex": true}));
+    assert_eq!(answer["data"]["text"], "4\n");
+    assert_eq!(client.answer()["data"]["end"], true);
+    assert_eq!(host.fake.gpus.written().last().unwrap(), b"Job(a: Raw(2))\0\xff\0");
+    // A range of an input.
+    client.ask(submit("Job(slow)"));
+    assert_eq!(client.answer()["data"]["end"], true);
+    let write = |offset: u64, hex: &str| json!({"op": "write", "path": "gpu/0/jobs/5/in/a", "data": hex, "hex": true, "offset": offset});
+    assert_eq!(client.ask(write(7, "ff00fe")), json!({"ok": {}}));
+    assert_eq!(client.ask(write(1 << 20, "ff"))["error"]["errno"], "EFBIG");
+    let read = client.ask(json!({"op": "read", "path": "gpu/0/jobs/5/in/a", "offset": 6}));
+    assert!(read["data"]["hex"].as_str().unwrap().starts_with("00ff00fe00"));
+    // Interrupted while it waits: the thread is free again, and the job goes on.
+    client.send(&submit("Job(text, slow)"));
+    until("the job was taken", || host.fake.gpus.written().len() == 6);
+    drop(client);
+    host.fake.gpus.end(6);
+    assert_eq!(
+        host.client().ask(json!({"op": "read", "path": "gpu/0/jobs/6/wait"}))["data"]["text"],
+        "done\n"
+    );
+}

@@ -158,6 +158,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         wait: Patience,
     },
+    /// GPUs: without a command, the devices
+    Gpu {
+        /// What of them
+        #[command(subcommand)]
+        command: Option<GpuCommand>,
+    },
     /// Print a spec of what is on this host, whose plan is empty
     Import,
     /// Collect what a person needs to look into a problem; secret values are left out
@@ -168,6 +174,34 @@ pub(crate) enum Command {
     },
     /// The versions of zedctl and of the daemon
     Version,
+}
+
+/// What to do with GPUs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GpuCommand {
+    /// The jobs that are kept
+    Jobs {
+        /// Only of this GPU
+        gpu: Option<u32>,
+    },
+    /// Submit a job, wait until it has ended, print its result
+    Run {
+        /// The job, as docs/GPU.md describes it; its raw bytes behind a NUL
+        file: PathBuf,
+        /// On this GPU; on the first one when absent
+        #[arg(long, value_name = "N")]
+        gpu: Option<u32>,
+    },
+    /// Counters, shares of users, and how long jobs took
+    Stats {
+        /// Only of this GPU
+        gpu: Option<u32>,
+    },
+    /// Kernels that did not end in time
+    Suspects {
+        /// Only of this GPU
+        gpu: Option<u32>,
+    },
 }
 
 /// Options of commands that wait.

@@ -5,6 +5,7 @@ mod app;
 mod args;
 mod deploy;
 mod find;
+mod gpu;
 mod interrupt;
 mod logs;
 mod mount;
@@ -85,6 +86,7 @@ fn run(cli: &Cli, ui: &mut Ui) -> Ended {
         Command::Stop { app, wait } => app::control(&shared, ui, app, "stop", *wait),
         Command::Restart { app, wait } => app::control(&shared, ui, app, "restart", *wait),
         Command::Release { app, wait } => app::control(&shared, ui, app, "release", *wait),
+        Command::Gpu { command } => gpu::gpu(tree, ui, command.as_ref()),
         Command::Import => show::import(tree, ui),
         Command::Bugreport { output } => report::bugreport(tree, ui, output.as_deref()),
         Command::Version => show::version(Ok(tree), ui),

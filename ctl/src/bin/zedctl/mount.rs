@@ -123,6 +123,23 @@ impl Tree for Mount {
         }
     }
 
+    fn submit(&self, path: &str, job: &[u8]) -> Result<Vec<u8>, CtlError> {
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.root.join(path))
+            .map_err(|error| self.error("open", path, &error))?;
+        file.write_all(job).map_err(|error| self.refusal("submit a job to", path, &error))?;
+        let mut reply = Vec::new();
+        file.read_to_end(&mut reply)
+            .map_err(|error| self.refusal("read the reply of a job from", path, &error))?;
+        if reply.is_empty() {
+            // No job was complete: the queue says why, as it would at the close.
+            file.sync_all().map_err(|error| self.refusal("submit a job to", path, &error))?;
+        }
+        Ok(reply)
+    }
+
     fn save(&self, folder: &str, file: &str, text: &[u8]) -> Result<(), CtlError> {
         let target = format!("{folder}/{file}");
         let scratch = format!(".zedctl-{}-{file}", std::process::id());

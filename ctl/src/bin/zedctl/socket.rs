@@ -10,6 +10,7 @@ use crate::tree::last_lines;
 use crate::tree::told_error;
 use serde::Deserialize;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -39,6 +40,7 @@ enum Request<'a> {
     Stat { path: &'a str },
     Follow { path: &'a str, offset: u64 },
     Put { path: &'a str, data: &'a str },
+    Submit { path: &'a str, data: &'a str, hex: bool },
 }
 
 /// What comes back. Fields that are not needed here are not named.
@@ -240,6 +242,41 @@ impl Tree for Socket {
         match self.ask(Request::Write { path, data: &format!("{verb}\n") })? {
             Answer::Ok {} => Ok(()),
             other => Err(self.unexpected(path, &other)),
+        }
+    }
+
+    fn submit(&self, path: &str, job: &[u8]) -> Result<Vec<u8>, CtlError> {
+        let hex: String;
+        let (data, is_hex) = match std::str::from_utf8(job) {
+            Ok(text) => (text, false),
+            Err(_) => {
+                hex = job.iter().fold(String::with_capacity(2 * job.len()), |mut hex, byte| {
+                    // Writing to a String cannot fail.
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                });
+                (hex.as_str(), true)
+            }
+        };
+        let mut connection = self.take()?;
+        connection.send(Request::Submit { path, data, hex: is_hex }).map_err(|error| self.broken(&error))?;
+        let mut reply = Vec::new();
+        loop {
+            match connection.receive().map_err(|error| self.broken(&error))? {
+                Answer::Data(data) => {
+                    let end = data.end;
+                    reply.extend(self.bytes_of(path, data)?);
+                    if end {
+                        self.give_back(connection);
+                        return Ok(reply);
+                    }
+                }
+                Answer::Error { errno, message } => {
+                    self.give_back(connection);
+                    return Err(told_error(code_named(&errno), &message));
+                }
+                other => return Err(self.unexpected(path, &other)),
+            }
         }
     }
 

@@ -22,6 +22,9 @@ pub(crate) trait Tree: Send + Sync {
     /// Puts a spec file in place, at once and completely.
     fn save(&self, folder: &str, file: &str, text: &[u8]) -> Result<(), CtlError>;
 
+    /// Hands a job to a queue and gives its reply, when it is there.
+    fn submit(&self, path: &str, job: &[u8]) -> Result<Vec<u8>, CtlError>;
+
     /// Gives the lines of a stream to `sink`, from the last `tail` of them (all when absent). Ends at the end
     /// of what there is, or, when following, only when the sink fails.
     fn stream(&self, path: &str, tail: Option<usize>, follow: bool, sink: Sink<'_>) -> Result<(), CtlError>;

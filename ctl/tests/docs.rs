@@ -17,18 +17,28 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The commands that a help text lists.
+fn commands_of(text: &str) -> Vec<String> {
+    let listed =
+        text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+fn usage_of(text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
+    format!("    {}\n", usage.replace(" [OPTIONS]", ""))
+}
+
 /// The reference of zedctl: its help, then the lines of each command that say what is special about it.
 fn zedctl_reference() -> String {
     let top = help(&["--help"]);
-    let listed = top.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let commands: Vec<&str> = listed
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    let usages = commands.iter().filter(|command| **command != "help").map(|command| {
+    let commands = commands_of(&top);
+    let usages = commands.iter().map(|command| {
         let text = help(&[command, "--help"]);
-        let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap();
-        format!("    {}\n", usage.replace(" [OPTIONS]", ""))
+        let below = commands_of(&text);
+        let below = below.iter().map(|sub| usage_of(&help(&[command, sub, "--help"])));
+        std::iter::once(usage_of(&text)).chain(below).collect::<String>()
     });
     let indented: String = top
         .lines()

@@ -5,6 +5,7 @@
     reason = "a test that runs the program under test"
 )]
 
+mod gpu;
 mod server;
 
 use std::collections::BTreeMap;

@@ -36,6 +36,10 @@ fn connection(root: &Path, stream: &UnixStream) -> std::io::Result<()> {
         if request["op"] == "follow" {
             return follow(&path, request["offset"].as_u64().unwrap(), stream);
         }
+        if request["op"] == "submit" {
+            submit(&request, stream)?;
+            continue;
+        }
         let answer = answer(&path, &request).unwrap_or_else(|error| {
             let errno = if error.kind() == std::io::ErrorKind::NotFound { "ENOENT" } else { "EIO" };
             json!({ "error": { "errno": errno, "message": format!("{}: {error}\n", path.display()) } })
@@ -43,6 +47,26 @@ fn connection(root: &Path, stream: &UnixStream) -> std::io::Result<()> {
         writeln!(output, "{answer}")?;
     }
     Ok(())
+}
+
+/// Replies with what the job says after `reply `, in parts.
+fn submit(request: &Value, mut output: &UnixStream) -> std::io::Result<()> {
+    let data = request["data"].as_str().unwrap();
+    let job = if request["hex"] == true { unhex(data) } else { data.as_bytes().to_vec() };
+    let Some(reply) = job.strip_prefix(b"reply ") else {
+        let error = json!({ "errno": "EBADMSG", "message": "job:1:1: bad\nhint: mend it\n" });
+        return writeln!(output, "{}", json!({ "error": error }));
+    };
+    for part in reply.chunks(PART) {
+        let hex: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(output, "{}", json!({ "data": { "hex": hex, "next": 0, "end": false } }))?;
+    }
+    writeln!(output, "{}", json!({ "data": { "text": "", "next": 0, "end": true } }))
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digit = |c: u8| u8::try_from(char::from(c).to_digit(16).unwrap()).unwrap();
+    hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) * 16 + digit(pair[1])).collect()
 }
 
 fn answer(path: &PathBuf, request: &Value) -> std::io::Result<Value> {

@@ -28,7 +28,10 @@ Write a job here; reading the same open file gives its id, or its result with `r
 
 /// What the files of a device said when somebody looked, and since when: mtime is the last change of a value.
 #[derive(Debug, Default)]
-pub(in crate::tree) struct Seen(Mutex<HashMap<GpuNode, (Arc<[u8]>, SystemTime)>>);
+pub(in crate::tree) struct Seen(Mutex<HashMap<GpuNode, Dated>>);
+
+/// A text, and since when it is that.
+type Dated = (Arc<[u8]>, SystemTime);
 
 /// So many texts are remembered: those of many devices, and of many shaders.
 const MAX_SEEN: usize = 4096;

@@ -9,6 +9,7 @@ mod fusion;
 
 use super::PlanError;
 use super::builder::Builder;
+use super::builder::GROUP;
 use super::builder::Push;
 use crate::program::Buffer;
 use broadcast::Layout;
@@ -38,7 +39,7 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
 
 fn dispatch(builder: &mut Builder<'_>, run: &Run) -> Result<(), PlanError> {
     let kernel = Source::of(builder.job(), run);
-    let groups = builder.groups_for(kernel.elements, run.steps.start)?;
+    let groups = builder.row_of_groups(groups_of(kernel.elements), run.steps.start)?;
     let buffers = run.inputs.iter().chain(&run.outputs).map(|id| Buffer::Array(*id)).collect();
     builder.dispatch(&kernel.label, kernel.text, buffers, kernel.push, groups);
     Ok(())
@@ -82,7 +83,7 @@ impl Source {
         for (index, id) in run.outputs.iter().enumerate() {
             line(&mut text, &format!("out{index}[i] = {};", names.get(id).cloned().unwrap_or_default()));
         }
-        text.push_str("}\n");
+        text.push_str("    }\n}\n");
         let push = numbers.push(layout.push(Push::new()));
         Self {
             label: label(job, steps),
@@ -124,14 +125,15 @@ impl Numbers {
     }
 }
 
-/// Push constants, bindings and the head of `main`, with `i` the element of this thread.
+/// Push constants, bindings and the head of `main`, with `i` an element of this thread.
 fn declare(text: &mut String, job: &Job, run: &Run, layout: &Layout, numbers: &Numbers) {
+    // Writing to a string does not fail.
     text.push_str("struct Push {\n    n: u32,\n");
     for axis in layout.pushed() {
-        line(text, &format!("d{axis}: u32,"));
+        let _ = writeln!(text, "    d{axis}: u32,");
     }
     for (index, dtype, _) in numbers.in_layout() {
-        line(text, &format!("k{index}: {},", dtype.name()));
+        let _ = writeln!(text, "    k{index}: {},", dtype.name());
     }
     text.push_str("}\n\nvar<immediate> push: Push;\n");
     let mut buffer = |binding: usize, access: &str, name: String, id: &ArrayId| {
@@ -159,14 +161,26 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * 256u + lane;
-    if i >= push.n {
-        return;
-    }
+    let first = (group.y * groups.x + group.x) * 256u + lane;
+    for (var i = first; i < push.n; i += groups.x * groups.y * 256u) {
 ";
 
+/// From so many workgroups on, threads compute several elements: a workgroup costs a driver for CPUs as much as a thousand
+/// sums, and as many as this fill a large device.
+const FULL: u64 = 1024;
+
+/// The most elements that a thread computes.
+const ELEMENTS_PER_THREAD: u64 = 16;
+
+/// Workgroups for so many elements.
+fn groups_of(elements: u64) -> u64 {
+    let threads = u64::from(GROUP);
+    elements.div_ceil(threads).min(elements.div_ceil(threads * ELEMENTS_PER_THREAD).max(FULL))
+}
+
+/// A line of the body.
 fn line(text: &mut String, line: &str) {
-    text.push_str("    ");
+    text.push_str("        ");
     text.push_str(line);
     text.push('\n');
 }

@@ -57,12 +57,12 @@ pub enum PlanError {
 /// What the device cannot do.
 pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
     let mut builder = Builder::new(job, limits);
+    let double = |step: &Step| arrays_of(step).any(|id| job.array(id).dtype == DType::F64);
+    if let Some(at) = job.steps.iter().position(double).filter(|_| !limits.f64) {
+        return Err(builder.lacks(at, "double precision".to_owned()));
+    }
     let mut at = 0;
     while let Some(step) = job.steps.get(at) {
-        let double = arrays_of(step).any(|id| job.array(id).dtype == DType::F64);
-        if double && !limits.f64 {
-            return Err(builder.lacks(at, "double precision".to_owned()));
-        }
         at += match &step.op {
             Op::Unary(..) | Op::Binary(..) | Op::Cast(..) | Op::NormalLogPdf { .. } => {
                 elementwise::plan(&mut builder, at)?

@@ -105,3 +105,33 @@ fn a_user_s_shader_must_fit_its_buffers_and_not_write_its_inputs() {
         Err("1:23: variable a is an input and must be declared var<storage, read>".to_owned())
     );
 }
+
+#[test]
+fn sources_with_random_faults_are_refused_or_compiled_and_nothing_panics() {
+    let source = format!(
+        "{BUFFERS}var<workgroup> s: array<u32, 8>;\nstruct P {{ x: f32, y: vec4<f32> }}\n\
+         fn f(p: P, n: u32) -> f32 {{ switch n {{ case 1u: {{ return p.x; }} default: {{ return p.y[n]; }} }} }}\n\
+         @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{\n\
+         for (var i = 0u; i < 8u; i++) {{ s[i] = i << 2u; workgroupBarrier(); }}\n\
+         if id.x < 4u {{ b[id.x] = sqrt(a[s[id.y]]) + f64(f(P(1.0, vec4(2.0)), id.z)); }} }}"
+    );
+    assert!(compile(&user(&source), &limits()).is_ok());
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut compiled = 0;
+    for _ in 0..1500 {
+        let mut bytes = source.clone().into_bytes();
+        for _ in 0..=random(3) {
+            let (at, length) = (random(bytes.len()), 1 + random(6));
+            let piece: Vec<u8> = bytes[random(bytes.len())..].iter().take(random(8)).copied().collect();
+            let end = (at + length).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        let text = String::from_utf8(bytes).expect("ASCII");
+        compiled += usize::from(compile(&user(&text), &limits()).is_ok());
+    }
+    assert!(compiled > 0);
+}

@@ -131,7 +131,7 @@ fn fused_steps_give_the_bits_that_they_give_one_by_one() {
     let Some(mut engine) = engine("fused steps") else { return };
     let mut numbers = Numbers(7);
     let (mut steps, mut dispatches) = (0, 0);
-    for case in 0..60 {
+    for case in 0..25 {
         let job = program(&mut numbers);
         let inputs: Vec<Vec<u8>> = job.inputs().map(|(_, array, _)| data(&mut numbers, array)).collect();
         steps += job.steps.len();
@@ -164,7 +164,7 @@ fn a_double_that_becomes_a_single_and_a_double_again_is_rounded() {
 fn programs_of_many_steps_agree_with_the_cpu() {
     let Some(mut engine) = engine("programs of many steps") else { return };
     let mut numbers = Numbers(8);
-    for case in 0..40 {
+    for case in 0..25 {
         // Steps that give the same bits everywhere.
         let mut job = program(&mut numbers);
         for step in &mut job.steps {
@@ -210,7 +210,7 @@ fn naive(result: &[u32], operand: &[u32], index: usize) -> usize {
 fn operands_are_broadcast_as_numpy_does() {
     let Some(mut engine) = engine("broadcast") else { return };
     let mut numbers = Numbers(9);
-    for _ in 0..150 {
+    for _ in 0..60 {
         let whole = shape(&mut numbers);
         let (left, right) = (narrower(&mut numbers, &whole), narrower(&mut numbers, &whole));
         let result = broadcast(&[&left, &right]);

@@ -241,6 +241,7 @@ fn binary_job(op: Binary, dtype: DType) -> Job {
 
 const REALS: [DType; 2] = [DType::F32, DType::F64];
 
+#[expect(clippy::print_stdout, reason = "how exact an operation is is worth a line")]
 fn report(failures: &mut Vec<String>, name: &str, dtype: DType, worst: &Worst, bound: f64) {
     println!("{name} {}: {:.3} ulp, at most {bound} ({})", dtype.name(), worst.error, worst.text);
     if worst.error > bound {

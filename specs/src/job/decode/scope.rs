@@ -141,13 +141,13 @@ impl<'n> Scope<'n> {
     }
 
     fn unknown(&self, cx: &mut Cx<'_>, name: &str, span: Span) {
-        let hint = match closest(
-            name,
-            self.arrays.iter().map(|array| array.name.as_str()).filter(|_| !cx.is_full()),
-        ) {
-            Some(close) => format!("did you mean `{close}`?"),
+        let names = self.arrays.iter().map(|array| array.name.as_str());
+        let hint = match closest(name, names.filter(|_| !cx.is_full())) {
+            // A hundred thousand of these need no hint.
+            None if cx.is_full() => String::new(),
             None if self.arrays.is_empty() => "there is no array before this".to_owned(),
             None => format!("the arrays before this are {}", listed(self.arrays.iter())),
+            Some(close) => format!("did you mean `{close}`?"),
         };
         cx.error_hint(span, format!("there is no array {}", quoted(name)), hint);
     }

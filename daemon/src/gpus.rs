@@ -8,6 +8,8 @@ use crate::shared::Shared;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 use zed_gpu::device::DeviceInfo;
@@ -26,6 +28,8 @@ use zed_host::Runner;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a source may be silent until the list counts as complete without it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the end of the daemon waits for a program to be ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Bytes of output to keep: prtconf prints some hundred kilobytes.
 const KEEP: usize = 4 << 20;
 
@@ -48,6 +52,7 @@ pub struct Gpus {
     vulkan: Vulkan,
     patience: Duration,
     since: Instant,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -65,19 +70,20 @@ impl Gpus {
 
     /// Starts to look. Wakes the loop when something was found.
     pub fn look_for(shared: Arc<Shared>, vulkan: Vulkan) -> Arc<Self> {
+        let stopping = shared.stopping.clone();
         let gpus = Self::new(Some(shared), vulkan, PATIENCE);
-        gpus.look(System::here(), Arc::new(HostPrograms(Runner::default())));
+        gpus.look(System::here(), Arc::new(HostPrograms { runner: Runner::default(), stopping }));
         gpus
     }
 
     fn new(shared: Option<Arc<Shared>>, vulkan: Vulkan, patience: Duration) -> Arc<Self> {
-        let (known, since) = (Mutex::default(), Instant::now());
-        Arc::new(Self { known, shared, vulkan, patience, since })
+        let (known, since, threads) = (Mutex::default(), Instant::now(), Mutex::default());
+        Arc::new(Self { known, shared, vulkan, patience, since, threads })
     }
 
     fn look(self: &Arc<Self>, system: System<'static>, programs: Arc<dyn Programs + Send + Sync>) {
         let (gpus, on_the_bus) = (self.clone(), programs.clone());
-        in_thread("gpu-pci", move || {
+        self.in_thread("gpu-pci", move || {
             let answer = observe_pci(system, &*on_the_bus);
             gpus.learn(&answer.troubles, |known| {
                 known.seen.pci = answer.found;
@@ -85,13 +91,29 @@ impl Gpus {
             });
         });
         let gpus = self.clone();
-        in_thread("gpu-nvidia", move || {
+        self.in_thread("gpu-nvidia", move || {
             let answer = observe_nvidia(&*programs);
             gpus.learn(&answer.troubles, |known| {
                 known.seen.smi = answer.found;
                 known.nvidia = true;
             });
         });
+    }
+
+    fn in_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) {
+        match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            Ok(thread) => self.threads.lock().push(thread),
+            Err(error) => tracing::warn!(%error, name, "the list of GPUs is not whole"),
+        }
+    }
+
+    /// The daemon ends: waits until the programs that it runs here have been ended. One that cannot be killed is not
+    /// waited for.
+    pub fn end(&self) {
+        let since = Instant::now();
+        while since.elapsed() < FAREWELL && !self.threads.lock().iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Vulkan shows these devices, by rank: all of them, not only those that a node has. Called after Vulkan was asked,
@@ -132,14 +154,11 @@ impl Gpus {
     }
 }
 
-fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
-        tracing::warn!(%error, name, "the list of GPUs is not whole");
-    }
+/// The programs of this host, ended with the daemon.
+struct HostPrograms {
+    runner: Runner,
+    stopping: Arc<AtomicBool>,
 }
-
-/// The programs of this host.
-struct HostPrograms(Runner);
 
 impl Programs for HostPrograms {
     fn output(&self, argv: &[&str]) -> Result<Option<String>, String> {
@@ -153,7 +172,7 @@ impl Programs for HostPrograms {
             grace: Duration::from_secs(1),
             keep: KEEP,
         };
-        let finished = match self.0.run(&request, None) {
+        let finished = match self.runner.run(&request, Some(&self.stopping)) {
             Ok(finished) => finished,
             Err(error) if matches!(error.kind, HostErrorKind::NotFound(_)) => return Ok(None),
             Err(error) => return Err(crate::chain(&error)),
@@ -237,9 +256,31 @@ mod tests {
         assert_eq!(gpus.complete(), Some(GpuInventory::default()));
     }
 
+    /// The real runner, for a program that would run for ten minutes.
+    struct Sleeping(HostPrograms);
+
+    impl Programs for Sleeping {
+        fn output(&self, _: &[&str]) -> Result<Option<String>, String> {
+            self.0.output(&["sleep", "600"])
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_daemon_ends_the_programs_that_still_run() {
+        let shared = Arc::new(Shared::new());
+        let gpus = Gpus::new(Some(shared.clone()), Vulkan::Untold, PATIENCE);
+        let runner = Runner::default();
+        let programs = HostPrograms { runner: runner.clone(), stopping: shared.stopping.clone() };
+        gpus.look(System::Linux(std::path::Path::new("/none")), Arc::new(Sleeping(programs)));
+        until("a running program", || !runner.in_flight().is_empty());
+        shared.stop();
+        gpus.end();
+        assert_eq!(runner.in_flight(), []);
+    }
+
     #[test]
     fn programs_of_the_host_answer_fail_or_are_not_there() {
-        let programs = HostPrograms(Runner::default());
+        let programs = HostPrograms { runner: Runner::default(), stopping: Arc::default() };
         assert_eq!(programs.output(&["echo", "a"]), Ok(Some("a\n".to_owned())));
         assert_eq!(programs.output(&["no-such-program-of-zed"]), Ok(None));
         let failed = programs.output(&["sh", "-c", "echo broken; exit 9"]);

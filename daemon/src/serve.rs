@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     monitor.start().map_err(|e| format!("failed to start the health checks: {e}"))?;
     let gpus = Gpus::look_for(shared.clone(), Vulkan::Untold);
     let engine = Engine::new(Parts {
-        gpus,
+        gpus: gpus.clone(),
         monitor: monitor.clone(),
         fixed: fixed(host_name, &store_name, facts, capabilities(state.root())),
         store: store.clone(),
@@ -126,6 +126,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let served = serve_tree(args, &defaults, control, &events, ended);
     monitor.stop();
     shared.stop();
+    gpus.end();
     if engine.join().is_err() {
         return Err("the reconcile loop ended with a panic; the journals say how far it was".to_owned());
     }

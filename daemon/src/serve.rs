@@ -8,8 +8,8 @@ use crate::engine::Parts;
 use crate::events::About;
 use crate::events::Events;
 use crate::faults::Faults;
-use crate::gpus::Gpus;
-use crate::gpus::Vulkan;
+use crate::inventory::Inventory;
+use crate::inventory::Vulkan;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -87,9 +87,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let at_least = Duration::from_secs(args.health_interval);
     let monitor = Monitor::new(host.clone(), steps, shared.clone(), events.clone(), at_least);
     monitor.start().map_err(|e| format!("failed to start the health checks: {e}"))?;
-    let gpus = Gpus::look_for(shared.clone(), Vulkan::Untold);
+    let inventory = Inventory::look_for(shared.clone(), Vulkan::Untold);
     let engine = Engine::new(Parts {
-        gpus: gpus.clone(),
+        inventory: inventory.clone(),
         monitor: monitor.clone(),
         fixed: fixed(host_name, &store_name, facts, capabilities(state.root())),
         store: store.clone(),
@@ -126,7 +126,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let served = serve_tree(args, &defaults, control, &events, ended);
     monitor.stop();
     shared.stop();
-    gpus.end();
+    inventory.end();
     if engine.join().is_err() {
         return Err("the reconcile loop ended with a panic; the journals say how far it was".to_owned());
     }

@@ -24,7 +24,7 @@ use crate::events::About;
 use crate::events::Events;
 use crate::executor::Executor;
 use crate::faults::Faults;
-use crate::gpus::Gpus;
+use crate::inventory::Inventory;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::observe::Fixed;
@@ -81,7 +81,7 @@ pub struct Parts {
     /// Asks apps after their deploy.
     pub monitor: Arc<Monitor>,
     /// GPUs of this host.
-    pub gpus: Arc<Gpus>,
+    pub inventory: Arc<Inventory>,
     /// Fault points.
     pub faults: Faults,
     /// Time between looks when nothing happens.
@@ -226,8 +226,8 @@ impl Engine {
         for text in self.pools.refresh(&*self.parts.store, self.parts.drift_interval) {
             self.emit(EventKind::PoolHealth, About::nothing(), &text);
         }
-        if let Some(inventory) = self.parts.gpus.complete() {
-            self.recorded.record(&inventory, &*self.parts.store, &look.datasets);
+        if let Some(list) = self.parts.inventory.complete() {
+            self.recorded.record(&list, &*self.parts.store, &look.datasets);
         }
         self.tell_monitor(&look, &stamps);
         self.publish(&look, &stamps);

@@ -264,7 +264,7 @@ impl Engine {
     /// What the host is, and what of it changes by itself.
     fn facts(&self) -> BTreeMap<String, String> {
         let fixed = self.parts.fixed.facts.clone();
-        fixed.into_iter().chain(self.pools.facts()).chain(self.parts.gpus.facts()).collect()
+        fixed.into_iter().chain(self.pools.facts()).chain(self.parts.inventory.facts()).collect()
     }
 }
 

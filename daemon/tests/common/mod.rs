@@ -26,7 +26,7 @@ use zedd::engine::Engine;
 use zedd::engine::Parts;
 use zedd::events::Events;
 use zedd::faults::Faults;
-use zedd::gpus::Gpus;
+use zedd::inventory::Inventory;
 use zedd::metrics::Metrics;
 use zedd::monitor::Monitor;
 use zedd::observe::Fixed;
@@ -134,7 +134,7 @@ impl Daemon {
             shared: shared.clone(),
             events,
             metrics: Arc::new(Metrics::default()),
-            gpus: Gpus::none(),
+            inventory: Inventory::none(),
             faults,
             drift_interval: Duration::from_secs(3600),
         })

@@ -38,15 +38,15 @@ const KEEP: usize = 4 << 20;
 pub enum Vulkan {
     /// Nothing: there are no nodes.
     Untold,
-    /// [`Gpus::tell_vulkan`] will be called.
+    /// [`Inventory::tell_vulkan`] will be called.
     Told {
         /// A driver that computes on the CPU counts as a GPU.
         cpu: bool,
     },
 }
 
-/// The GPUs.
-pub struct Gpus {
+/// What is known of the host's GPUs.
+pub struct Inventory {
     known: Mutex<Known>,
     shared: Option<Arc<Shared>>,
     vulkan: Vulkan,
@@ -62,7 +62,7 @@ struct Known {
     nvidia: bool,
 }
 
-impl Gpus {
+impl Inventory {
     /// None, and nothing is looked for.
     pub fn none() -> Arc<Self> {
         Self::new(None, Vulkan::Untold, Duration::ZERO)
@@ -71,9 +71,9 @@ impl Gpus {
     /// Starts to look. Wakes the loop when something was found.
     pub fn look_for(shared: Arc<Shared>, vulkan: Vulkan) -> Arc<Self> {
         let stopping = shared.stopping.clone();
-        let gpus = Self::new(Some(shared), vulkan, PATIENCE);
-        gpus.look(System::here(), Arc::new(HostPrograms { runner: Runner::default(), stopping }));
-        gpus
+        let inventory = Self::new(Some(shared), vulkan, PATIENCE);
+        inventory.look(System::here(), Arc::new(HostPrograms { runner: Runner::default(), stopping }));
+        inventory
     }
 
     fn new(shared: Option<Arc<Shared>>, vulkan: Vulkan, patience: Duration) -> Arc<Self> {
@@ -82,18 +82,18 @@ impl Gpus {
     }
 
     fn look(self: &Arc<Self>, system: System<'static>, programs: Arc<dyn Programs + Send + Sync>) {
-        let (gpus, on_the_bus) = (self.clone(), programs.clone());
+        let (inventory, on_the_bus) = (self.clone(), programs.clone());
         self.in_thread("gpu-pci", move || {
             let answer = observe_pci(system, &*on_the_bus);
-            gpus.learn(&answer.troubles, |known| {
+            inventory.learn(&answer.troubles, |known| {
                 known.seen.pci = answer.found;
                 known.pci = true;
             });
         });
-        let gpus = self.clone();
+        let inventory = self.clone();
         self.in_thread("gpu-nvidia", move || {
             let answer = observe_nvidia(&*programs);
-            gpus.learn(&answer.troubles, |known| {
+            inventory.learn(&answer.troubles, |known| {
                 known.seen.smi = answer.found;
                 known.nvidia = true;
             });
@@ -138,7 +138,7 @@ impl Gpus {
         let known = self.known.lock();
         let told = self.vulkan == Vulkan::Untold || known.seen.vulkan.is_some();
         let all = known.pci && known.nvidia && told;
-        (all || self.since.elapsed() >= self.patience).then(|| self.inventory(&known))
+        (all || self.since.elapsed() >= self.patience).then(|| self.list(&known))
     }
 
     /// What is known so far, as facts; none when nothing is looked for.
@@ -146,10 +146,10 @@ impl Gpus {
         if self.shared.is_none() {
             return BTreeMap::new();
         }
-        self.inventory(&self.known.lock()).facts()
+        self.list(&self.known.lock()).facts()
     }
 
-    fn inventory(&self, known: &Known) -> GpuInventory {
+    fn list(&self, known: &Known) -> GpuInventory {
         GpuInventory::new(&known.seen, self.vulkan == Vulkan::Told { cpu: true })
     }
 }
@@ -213,47 +213,47 @@ mod tests {
         panic!("{what} did not come to be");
     }
 
-    fn hanging(patience: Duration, vulkan: Vulkan) -> (Arc<Gpus>, mpsc::Sender<()>) {
+    fn hanging(patience: Duration, vulkan: Vulkan) -> (Arc<Inventory>, mpsc::Sender<()>) {
         let (go, hang) = mpsc::channel();
-        let gpus = Gpus::new(Some(Arc::new(Shared::new())), vulkan, patience);
-        gpus.look(System::Linux(std::path::Path::new("/none")), Arc::new(Hanging(Mutex::new(hang))));
-        until("an answer of the bus", || gpus.known.lock().pci);
-        (gpus, go)
+        let inventory = Inventory::new(Some(Arc::new(Shared::new())), vulkan, patience);
+        inventory.look(System::Linux(std::path::Path::new("/none")), Arc::new(Hanging(Mutex::new(hang))));
+        until("an answer of the bus", || inventory.known.lock().pci);
+        (inventory, go)
     }
 
     #[test]
     fn a_program_that_hangs_keeps_nothing_but_the_record_waiting() {
-        let (gpus, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
-        gpus.tell_vulkan(Vec::new());
-        assert_eq!(gpus.facts().get("gpus").map(String::as_str), Some("0"));
-        assert_eq!(gpus.complete(), None);
+        let (inventory, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
+        inventory.tell_vulkan(Vec::new());
+        assert_eq!(inventory.facts().get("gpus").map(String::as_str), Some("0"));
+        assert_eq!(inventory.complete(), None);
         go.send(()).unwrap();
-        until("the answer of nvidia-smi", || gpus.complete().is_some());
-        assert_eq!(gpus.facts().get("gpu.0.model").map(String::as_str), Some("NVIDIA H200"));
+        until("the answer of nvidia-smi", || inventory.complete().is_some());
+        assert_eq!(inventory.facts().get("gpu.0.model").map(String::as_str), Some("NVIDIA H200"));
     }
 
     #[test]
     fn a_program_that_hangs_for_ever_is_not_waited_for() {
-        let (gpus, _go) = hanging(Duration::ZERO, Vulkan::Untold);
-        assert_eq!(gpus.complete(), Some(GpuInventory::default()));
+        let (inventory, _go) = hanging(Duration::ZERO, Vulkan::Untold);
+        assert_eq!(inventory.complete(), Some(GpuInventory::default()));
     }
 
     #[test]
     fn the_record_waits_for_vulkan_where_it_will_be_told() {
-        let (gpus, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
+        let (inventory, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
         go.send(()).unwrap();
-        until("the answer of nvidia-smi", || gpus.known.lock().nvidia);
-        assert_eq!(gpus.complete(), None);
-        gpus.tell_vulkan(Vec::new());
-        let problem = gpus.complete().and_then(|inventory| inventory.devices[0].problem.clone());
+        until("the answer of nvidia-smi", || inventory.known.lock().nvidia);
+        assert_eq!(inventory.complete(), None);
+        inventory.tell_vulkan(Vec::new());
+        let problem = inventory.complete().and_then(|list| list.devices[0].problem.clone());
         assert!(problem.is_some_and(|problem| problem.contains("no Vulkan driver")));
     }
 
     #[test]
     fn without_nodes_there_are_no_facts_and_nothing_to_record() {
-        let gpus = Gpus::none();
-        assert!(gpus.facts().is_empty());
-        assert_eq!(gpus.complete(), Some(GpuInventory::default()));
+        let inventory = Inventory::none();
+        assert!(inventory.facts().is_empty());
+        assert_eq!(inventory.complete(), Some(GpuInventory::default()));
     }
 
     /// The real runner, for a program that would run for ten minutes.
@@ -268,13 +268,13 @@ mod tests {
     #[test]
     fn the_end_of_the_daemon_ends_the_programs_that_still_run() {
         let shared = Arc::new(Shared::new());
-        let gpus = Gpus::new(Some(shared.clone()), Vulkan::Untold, PATIENCE);
+        let inventory = Inventory::new(Some(shared.clone()), Vulkan::Untold, PATIENCE);
         let runner = Runner::default();
         let programs = HostPrograms { runner: runner.clone(), stopping: shared.stopping.clone() };
-        gpus.look(System::Linux(std::path::Path::new("/none")), Arc::new(Sleeping(programs)));
+        inventory.look(System::Linux(std::path::Path::new("/none")), Arc::new(Sleeping(programs)));
         until("a running program", || !runner.in_flight().is_empty());
         shared.stop();
-        gpus.end();
+        inventory.end();
         assert_eq!(runner.in_flight(), []);
     }
 

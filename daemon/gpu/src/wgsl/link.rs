@@ -71,6 +71,11 @@ pub fn link_source(source: &str) -> String {
     text
 }
 
+/// Whether a prelude declares this.
+pub(super) fn has(name: &str) -> bool {
+    BLOCKS.contains_key(name)
+}
+
 /// Puts a type in for `real` and `_real`.
 fn instantiate(dtype: DType, template: &str) -> String {
     let mut text = String::with_capacity(template.len());

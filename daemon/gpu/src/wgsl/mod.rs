@@ -71,7 +71,7 @@ pub enum Fault {
         message: String,
     },
     /// Drivers compute it wrongly in double precision, without an error.
-    #[error("{}{function} has no double precision; call {function}_f64, or use another function", prefix(*place))]
+    #[error("{}{function} has no double precision{}", prefix(*place), instead(function))]
     DoubleMath {
         /// Where.
         place: Option<Place>,
@@ -124,6 +124,11 @@ pub enum Fault {
 
 fn prefix(place: Option<Place>) -> String {
     place.map(|place| format!("{place}: ")).unwrap_or_default()
+}
+
+fn instead(function: &str) -> String {
+    let name = format!("{function}_f64");
+    if link::has(&name) { format!("; call {name}") } else { String::new() }
 }
 
 /// A module that was parsed, validated and checked.

@@ -32,7 +32,7 @@ fn what_cannot_be_dispatched_is_named_with_its_place() {
         (format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = a[0] +;\n}}"), "4:16: "),
         (
             format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = exp(a[0]);\n}}"),
-            "4:10: exp has no double",
+            "4:10: exp has no double precision; call exp_f64",
         ),
         (
             format!("{BUFFERS}@compute @workgroup_size(1) fn main() {{\n  b[0] = frexp(a[0]).fract;\n}}"),

@@ -10,6 +10,8 @@ use crate::common::engine;
 use crate::decode;
 use crate::encode;
 use crate::on_device;
+use zed_gpu::ops;
+use zed_spec::job::ArrayId;
 use zed_spec::job::Binary;
 use zed_spec::job::DType;
 use zed_spec::job::Job;
@@ -283,6 +285,98 @@ fn binary_operations_are_as_exact_as_the_documentation_says() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Without a device: what a job with `fallback: Allow` gets, and what other tests compare devices with.
+#[test]
+fn the_cpu_s_versions_are_as_exact() {
+    let mut failures = Vec::new();
+    for dtype in REALS {
+        let (a, b) = (values(dtype, 2), values(dtype, 3));
+        let inputs = [encode(dtype, &a), encode(dtype, &b)];
+        // Singles are rounded once from doubles.
+        let bound = if dtype == DType::F32 { 0.501 } else { 3.0 };
+        for op in Unary::ALL {
+            let got = decode(dtype, &ops::on_cpu(&unary_job(*op, dtype), &[&inputs[0]]).unwrap()[0]);
+            let worst = worst(&got, |at| (vec![a[at]], dtype, unary_reference(*op, a[at])));
+            report(&mut failures, op.name(), dtype, &worst, bound);
+        }
+        for op in Binary::ALL {
+            let got = ops::on_cpu(&binary_job(*op, dtype), &[&inputs[0], &inputs[1]]).unwrap();
+            let got = decode(dtype, &got[0]);
+            let worst = worst(&got, |at| (vec![a[at], b[at]], dtype, binary_reference(*op, a[at], b[at])));
+            report(&mut failures, op.name(), dtype, &worst, bound);
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Values that another program computed with 50 digits, rounded once: they judge the reference, too.
+#[test]
+fn known_values_are_met_by_the_device_and_the_cpu() {
+    let unary = [
+        (Unary::Exp, 1e-09, 1.000000001),
+        (Unary::Exp, 0.5, 1.6487212707001282),
+        (Unary::Exp, -30.25, 7.287724095819692e-14),
+        (Unary::Exp, 700.5, 1.6721859620674984e+304),
+        (Unary::Log, 1.0000001, 9.999999505838704e-08),
+        (Unary::Log, 0.6875, -0.3746934494414107),
+        (Unary::Log, 3e-300, -689.6769156095456),
+        (Unary::Log, 12345.678, 9.421061321291832),
+        (Unary::Sigmoid, -700.25, 7.678723813110872e-305),
+        (Unary::Sigmoid, -1.5, 0.18242552380635635),
+        (Unary::Sigmoid, 0.25, 0.5621765008857981),
+        (Unary::Sigmoid, 30.0, 0.9999999999999064),
+        (Unary::Tanh, 1e-09, 1e-09),
+        (Unary::Tanh, 0.3, 0.2913126124515909),
+        (Unary::Tanh, -2.5, -0.9866142981514303),
+        (Unary::Tanh, 19.0, 0.9999999999999999),
+        (Unary::Erf, 1e-09, 1.1283791670955127e-09),
+        (Unary::Erf, 0.75, 0.7111556336535151),
+        (Unary::Erf, -1.5, -0.9661051464753108),
+        (Unary::Erf, 4.5, 0.9999999998033839),
+        (Unary::Expm1, 1e-12, 1.0000000000005e-12),
+        (Unary::Expm1, -0.25, -0.22119921692859512),
+        (Unary::Expm1, 0.75, 1.1170000166126746),
+        (Unary::Expm1, -20.5, -0.9999999987498471),
+        (Unary::Log1p, 1e-12, 9.999999999995e-13),
+        (Unary::Log1p, -0.25, -0.2876820724517809),
+        (Unary::Log1p, 0.75, 0.5596157879354227),
+        (Unary::Log1p, 10000000000.0, 23.025850930040455),
+    ];
+    let pow = [
+        (0.1, -300.0, 9.999999999999834e+299),
+        (1.0000001, 1000000000.0, 2.6881038582144647e+43),
+        (2.5, 0.75, 1.9881768219176266),
+        (123.456, 100.5, 1.5738968406240058e+210),
+    ];
+    let mut engine = engine("known values on a device");
+    let mut check = |op: Op, inputs: &[f64], wants: f64| {
+        let mut text = Text::default();
+        for _ in inputs {
+            text.input(DType::F64, &[]);
+        }
+        let name = format!("{op:?} of {inputs:?}");
+        let result = text.step(op, DType::F64, &[]);
+        let job = text.job(&[result]);
+        let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| encode(DType::F64, &[*input])).collect();
+        let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        let on_device = engine.as_mut().map(|engine| on_device(engine, &job, &inputs));
+        for got in on_device.into_iter().chain([ops::on_cpu(&job, &slices).unwrap()]) {
+            let got = decode(DType::F64, &got[0])[0];
+            assert!(error(DType::F64, got, wants).abs() <= 3.0, "{name}: {got:e}, not {wants:e}");
+        }
+    };
+    for (op, x, wants) in unary {
+        check(Op::Unary(op, ArrayId(0)), &[x], wants);
+    }
+    for (a, b, wants) in pow {
+        check(
+            Op::Binary(Binary::Pow, Operand::Array(ArrayId(0)), Operand::Array(ArrayId(1))),
+            &[a, b],
+            wants,
+        );
+    }
 }
 
 #[test]

@@ -11,11 +11,19 @@ use common::job;
 use common::kernel;
 use common::program;
 use zed_gpu::node::JobError;
+use zed_gpu::node::engine::Output;
+use zed_gpu::node::engine::Running;
 use zed_gpu::program::Author;
 use zed_gpu::program::Buffer;
 use zed_gpu::program::Program;
 use zed_gpu::vk::DeviceOptions;
 use zed_gpu::vk::VkError;
+use zed_spec::job::ArrayId;
+use zed_spec::job::Binary;
+use zed_spec::job::Job;
+use zed_spec::job::Op;
+use zed_spec::job::Operand;
+use zed_spec::job::Step;
 
 /// Both ways to reach a device's memory.
 const WAYS: [bool; 2] = [false, true];
@@ -137,4 +145,80 @@ fn what_does_not_fit_is_refused_and_the_engine_goes_on() {
     let error = engine.compute_by(&large, one, &[&bytes(&numbers(n, 1.0))]).unwrap_err();
     assert!(matches!(error, JobError::Device(VkError::Memory { .. })), "{error}");
     assert_eq!(engine.compute_by(&small, good(), &[&input]).unwrap(), [input]);
+}
+
+fn scaled(n: u32, factor: f64) -> Job {
+    let op = Op::Binary(Binary::Mul, Operand::Array(ArrayId(0)), Operand::Number(factor));
+    let steps = vec![Step { op, results: vec![ArrayId(1)] }];
+    Job { steps, ..job(&[("a", n), ("b", n)], 1, &[1]) }
+}
+
+#[test]
+fn other_numbers_in_a_job_need_no_other_pipeline_and_no_other_memory() {
+    let Some(mut engine) = engine_with("engine", DeviceOptions::default()) else { return };
+    let input = bytes(&numbers(100, 1.0));
+    let mut used = 0;
+    for factor in 0..1500_u16 {
+        let job = scaled(100, f64::from(factor));
+        let running = engine.begin(&job).unwrap();
+        assert_eq!(running.prepared.pipelines, u32::from(factor == 0), "{factor}");
+        assert!(running.prepared.kernels.is_some(), "the plan is new");
+        engine.end(running);
+        let got = engine.compute(&job, &[&input]).unwrap();
+        assert_eq!(floats(&got[0]), numbers(100, f32::from(factor)));
+        let now = engine.memory().device.used;
+        assert!(factor == 0 || now == used, "{now} {used}");
+        used = now;
+    }
+    let running = engine.begin(&scaled(100, 1499.0)).unwrap();
+    assert_eq!(running.prepared.kernels, None, "the plan is known");
+    engine.end(running);
+}
+
+#[test]
+fn memory_stays_within_its_bound_and_is_used_again() {
+    const BOUND: u64 = 8 << 20;
+    for staging in WAYS {
+        let options = DeviceOptions { staging, memory: Some(BOUND), ..Default::default() };
+        let Some(mut engine) = engine_with("engine", options) else { return };
+        for round in 0..2 {
+            for part in 1..16 {
+                let n = part * 25_000;
+                let got = engine.compute(&scaled(n, 2.0), &[&bytes(&numbers(n, 1.0))]).unwrap();
+                assert!(floats(&got[0]) == numbers(n, 2.0), "{n} in round {round}");
+                let stats = engine.memory();
+                assert!(stats.device.held <= BOUND && stats.staging.held <= BOUND, "{stats:?}");
+                assert!(stats.device.used <= stats.device.held, "{stats:?}");
+            }
+        }
+        assert!(engine.memory().device.freed > 0);
+        engine.forget_idle();
+        assert_eq!((engine.memory().device.held, engine.memory().staging.held), (0, 0));
+        let before = engine.memory().device;
+        for _ in 0..100 {
+            engine.compute(&scaled(1000, 2.0), &[&bytes(&numbers(1000, 1.0))]).unwrap();
+        }
+        let after = engine.memory().device;
+        assert_eq!(after.misses - before.misses, 1, "one slab for both buffers, kept for all runs");
+    }
+}
+
+#[test]
+fn jobs_that_run_together_do_not_share_memory() {
+    let Some(mut engine) = engine_with("engine", DeviceOptions::default()) else { return };
+    let n = 1000;
+    let mut together: Vec<Running> = (0..64_u16)
+        .map(|number| {
+            let mut running = engine.begin(&scaled(n, f64::from(number % 4))).unwrap();
+            running.input(0).unwrap().copy_from_slice(&bytes(&numbers(n, f32::from(number))));
+            running
+        })
+        .collect();
+    let mut batch: Vec<&mut Running> = together.iter_mut().collect();
+    engine.run(&mut batch).unwrap();
+    for (number, running) in (0..64_u16).zip(&together) {
+        let Some(Output::Bytes(found)) = running.output(0) else { panic!("{number} has no output") };
+        assert!(floats(found) == numbers(n, f32::from(number * (number % 4))), "{number}");
+    }
+    together.into_iter().for_each(|running| engine.end(running));
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::add_job;
 use common::bytes;
 use common::driver;
 use common::process::Ended;
@@ -25,10 +26,14 @@ use zed_gpu::wire::FromNode;
 use zed_gpu::wire::Payload;
 use zed_gpu::wire::Run;
 use zed_spec::job::ArrayId;
+use zed_spec::job::Job;
+use zed_spec::job::Op;
+use zed_spec::job::Step;
+use zed_spec::job::Unary;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn triple(n: u32) -> (zed_spec::job::Job, Vec<u8>, Vec<u8>) {
+fn triple(n: u32) -> (Job, Vec<u8>, Vec<u8>) {
     let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let tripled: Vec<f32> = values.iter().map(|value| value * 3.0).collect();
     (user_job(n, "b[i] = a[i] * 3.0;"), bytes(&values), bytes(&tripled))
@@ -367,32 +372,124 @@ fn resident(pid: u32) -> u64 {
 }
 
 #[test]
-fn memory_does_not_grow_with_the_number_of_jobs() {
+fn memory_does_not_grow_with_a_hundred_thousand_jobs() {
     if !driver("node") {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
     let mut node = Node::start(cache.path());
     node.ready();
-    let jobs: Vec<_> = (1..5).map(|count| triple(count * 50)).collect();
+    let input = bytes(&[1.0; 256]);
+    let jobs: Vec<_> = (1..=4).map(|part| add_job(part * 64)).collect();
+    let inputs: Vec<[&[u8]; 2]> = (1..=4).map(|part| [&input[..part * 256]; 2]).collect();
     let mut warm = 0;
-    for round in 0..100 {
-        let runs: Vec<(u64, &_, [&[u8]; 1])> = (0..100)
-            .map(|id| &jobs[id % 4])
-            .zip(0..)
-            .map(|(job, id)| (id, &job.0, [job.1.as_slice()]))
+    for round in 0..1000 {
+        let runs: Vec<(u64, &Job, &[&[u8]])> = (0..100_u64)
+            .zip(jobs.iter().zip(&inputs).cycle())
+            .map(|(id, (job, inputs))| (id, job, inputs.as_slice()))
             .collect();
-        let runs: Vec<_> = runs.iter().map(|(id, job, inputs)| (*id, *job, inputs.as_slice())).collect();
         node.send(&runs);
         for id in 0..100 {
             let (of, end) = node.end_of_next(LONG).unwrap();
             assert!(of == id && matches!(end, Ended::Done(..)), "{of} {end:?}");
         }
-        if round == 20 {
+        if round == 50 {
             warm = resident(node.child.0.id());
         }
     }
     let grown = resident(node.child.0.id()).saturating_sub(warm);
-    assert!(grown < 4096, "{grown} kB more than after 2,000 jobs");
+    assert!(grown < 4096, "{grown} kB more than after 5,000 jobs");
+    node.stop();
+}
+
+/// Jobs of several kinds and sizes, with what they are given.
+fn mixed() -> Vec<(Job, Vec<Vec<u8>>)> {
+    let values = |n: u32, step: f32| bytes(&(0..n).map(|i| 0.3 + i as f32 * step).collect::<Vec<_>>());
+    let mut jobs = Vec::new();
+    for n in [1, 64, 100, 1000, 5000] {
+        jobs.push((add_job(n), vec![values(n, 0.37), values(n, 1e-3)]));
+        for unary in [Unary::Exp, Unary::Tanh, Unary::Erf] {
+            let steps = vec![Step { op: Op::Unary(unary, ArrayId(0)), results: vec![ArrayId(1)] }];
+            let job = Job { steps, ..common::job(&[("a", n), ("b", n)], 1, &[1]) };
+            jobs.push((job, vec![values(n, 1e-3)]));
+        }
+    }
+    jobs
+}
+
+#[test]
+fn jobs_that_share_a_submit_end_in_order_with_the_same_bits_as_alone() {
+    if !driver("node") {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let mut node = Node::start(cache.path());
+    node.ready();
+    let jobs = mixed();
+    let inputs: Vec<Vec<&[u8]>> =
+        jobs.iter().map(|(_, inputs)| inputs.iter().map(Vec::as_slice).collect()).collect();
+    let alone: Vec<Vec<u8>> = jobs
+        .iter()
+        .zip(&inputs)
+        .map(|((job, _), inputs)| {
+            let (output, times) = node.compute(job, inputs);
+            assert_eq!(times.batch, 1);
+            output
+        })
+        .collect();
+    let all: Vec<(u64, &Job, &[&[u8]])> =
+        (0..).zip(&jobs).zip(&inputs).map(|((id, (job, _)), inputs)| (id, job, inputs.as_slice())).collect();
+    // In one message, and in messages of their own that are there when a job before them has ended.
+    let slow =
+        user_job(64, "var x = a[i]; for (var k = 0u; k < 300000u; k++) { x = x * 0.9 + 1.0; } b[i] = x;");
+    let slow_input = bytes(&[1.0; 64]);
+    for together in [true, false] {
+        node.send(&[(99, &slow, &[&slow_input])]);
+        if together {
+            node.send(&all);
+        } else {
+            all.iter().for_each(|one| node.send(std::slice::from_ref(one)));
+        }
+        assert_eq!(node.end_of_next(LONG).unwrap().0, 99);
+        let mut batches = Vec::new();
+        for (id, expected) in (0..).zip(&alone) {
+            let (of, end) = node.end_of_next(LONG).unwrap();
+            let Ended::Done(outputs, times) = end else { panic!("{of} {end:?}") };
+            assert_eq!(of, id);
+            assert!(outputs == [Some(expected.clone())], "job {id}");
+            batches.push(times.batch);
+        }
+        if together {
+            assert_eq!(batches, vec![20; 20], "one submit");
+        }
+        assert!(batches.iter().any(|batch| *batch > 1), "{batches:?}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_user_s_job_between_others_runs_alone_and_in_its_turn() {
+    if !driver("node") {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let mut node = Node::start(cache.path());
+    node.ready();
+    let (user, input, _) = triple(100);
+    let add = add_job(100);
+    let two: [&[u8]; 2] = [&input, &input];
+    let one: [&[u8]; 1] = [&input];
+    node.send(&[(1, &add, &two), (2, &add, &two), (3, &user, &one), (4, &add, &two), (5, &add, &two)]);
+    let mut submits = Vec::new();
+    let mut done = Vec::new();
+    while done.len() < 5 {
+        match node.next(LONG).unwrap().value {
+            FromNode::Began(ids) => submits.push(ids),
+            FromNode::Done { id, .. } => done.push(id),
+            FromNode::Kernels { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((submits, done), (vec![vec![1, 2], vec![3], vec![4, 5]], vec![1, 2, 3, 4, 5]));
     node.stop();
 }

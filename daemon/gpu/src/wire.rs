@@ -51,6 +51,9 @@ pub const MAX_PART: usize = 64 << 20;
 /// How much one system call reads.
 const READ_SIZE: usize = 64 << 10;
 
+/// The largest buffer that is kept from one message to the next.
+const KEPT_SIZE: usize = 1 << 20;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"zgpu");
 
 /// What every message begins with.
@@ -152,7 +155,8 @@ pub enum FromNode {
     },
     /// The first and last message: the device cannot be used, and why.
     Unusable(String),
-    /// These jobs are being run now, in one submit: their deadlines begin.
+    /// These jobs are being run now, in one submit: their deadlines begin. Of jobs that take less than a millisecond it is
+    /// said together with their end.
     Began(Vec<u64>),
     /// A job is done.
     Done {
@@ -207,7 +211,10 @@ pub struct Sender {
 #[derive(Debug)]
 pub struct Receiver {
     socket: UnixStream,
+    /// Filled from `begin` to `end`; the rest is room, so that nothing is zeroed for each message.
     buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
     files: VecDeque<OwnedFd>,
 }
 
@@ -219,7 +226,7 @@ pub fn split(socket: UnixStream) -> io::Result<(Sender, Receiver)> {
     let other = socket.try_clone()?;
     Ok((
         Sender { socket, value: Vec::new() },
-        Receiver { socket: other, buffer: Vec::new(), files: VecDeque::new() },
+        Receiver { socket: other, buffer: Vec::new(), begin: 0, end: 0, files: VecDeque::new() },
     ))
 }
 
@@ -331,7 +338,7 @@ impl Receiver {
     /// # Errors
     /// What the system answers.
     pub fn wait(&self, time: Option<Duration>) -> io::Result<bool> {
-        if !self.buffer.is_empty() {
+        if !self.filled().is_empty() {
             return Ok(true);
         }
         let time = time.map(|time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
@@ -343,18 +350,23 @@ impl Receiver {
         }
     }
 
+    /// What was read and not yet taken.
+    fn filled(&self) -> &[u8] {
+        self.buffer.get(self.begin..self.end).unwrap_or_default()
+    }
+
     /// Waits for a message; nothing when the other end is gone between two.
     ///
     /// # Errors
     /// `InvalidData` for what is no message of this build; `UnexpectedEof` in the middle of one.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<Received<T>>> {
         const HEADER: usize = size_of::<Header>();
-        while self.buffer.len() < HEADER {
+        while self.filled().len() < HEADER {
             if self.fill(0)? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(cut_off()) };
+                return if self.filled().is_empty() { Ok(None) } else { Err(cut_off()) };
             }
         }
-        let (header, _) = Header::read_from_prefix(&self.buffer).map_err(|_| cut_off())?;
+        let (header, _) = Header::read_from_prefix(self.filled()).map_err(|_| cut_off())?;
         if header.magic.get() != MAGIC || header.format.get() != WIRE_FORMAT {
             return Err(invalid("this is no message of a node of this build"));
         }
@@ -363,16 +375,20 @@ impl Receiver {
             return Err(invalid("a message is larger than any that is sent"));
         }
         let whole = HEADER + value + raw;
-        while self.buffer.len() < whole {
-            if self.fill(whole - self.buffer.len())? == 0 {
+        while self.filled().len() < whole {
+            if self.fill(whole - self.filled().len())? == 0 {
                 return Err(cut_off());
             }
         }
-        let bytes = self.buffer.get(HEADER..HEADER + value).ok_or_else(cut_off)?;
+        let bytes = self.filled().get(HEADER..HEADER + value).ok_or_else(cut_off)?;
         let decoded = postcard::from_bytes(bytes)
             .map_err(|error| invalid(format!("a message cannot be decoded: {error}")))?;
-        let raw = self.buffer.get(HEADER + value..whole).ok_or_else(cut_off)?.to_vec();
-        self.buffer.drain(..whole);
+        let raw = self.filled().get(HEADER + value..whole).ok_or_else(cut_off)?.to_vec();
+        self.begin += whole;
+        if self.buffer.len() > KEPT_SIZE && self.filled().is_empty() {
+            self.buffer = Vec::new();
+            (self.begin, self.end) = (0, 0);
+        }
         let count = usize::from(header.files.get());
         if count > self.files.len() {
             return Err(invalid("a message came without its files"));
@@ -382,15 +398,20 @@ impl Receiver {
 
     /// Reads once, at least as much as is there now. Zero at the end.
     fn fill(&mut self, wanted: usize) -> io::Result<usize> {
-        let before = self.buffer.len();
-        self.buffer.resize(before + wanted.max(READ_SIZE), 0);
+        self.buffer.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        let size = self.end + wanted.max(READ_SIZE);
+        if self.buffer.len() < size {
+            self.buffer.resize(size, 0);
+        }
         let mut control = cmsg_space!([RawFd; MAX_FILES]);
-        let got = loop {
-            let place = self.buffer.get_mut(before..).unwrap_or_default();
+        loop {
+            let place = self.buffer.get_mut(self.end..).unwrap_or_default();
             let mut pieces = [IoSliceMut::new(place)];
             let flags = close_on_exec();
             match recvmsg::<()>(self.socket.as_raw_fd(), &mut pieces, Some(&mut control), flags) {
                 Ok(message) => {
+                    let got = message.bytes;
                     for received in message.cmsgs()? {
                         let ControlMessageOwned::ScmRights(numbers) = received else { continue };
                         for number in numbers {
@@ -398,14 +419,13 @@ impl Receiver {
                             self.files.push_back(unsafe { OwnedFd::from_raw_fd(number) });
                         }
                     }
-                    break Ok(message.bytes);
+                    self.end += got;
+                    return Ok(got);
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => break Err(errno.into()),
+                Err(errno) => return Err(errno.into()),
             }
-        };
-        self.buffer.truncate(before + got.as_ref().copied().unwrap_or(0));
-        got
+        }
     }
 }
 

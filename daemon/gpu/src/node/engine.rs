@@ -34,6 +34,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::time::Duration;
 use std::time::Instant;
 use zed_spec::job::Array;
 use zed_spec::job::ArrayId;
@@ -387,9 +388,22 @@ impl Engine {
     /// # Errors
     /// The device was lost, or has no memory left.
     pub fn run(&mut self, batch: &mut [&mut Running]) -> Result<(), JobError> {
+        self.run_with(batch, Duration::MAX, || ())
+    }
+
+    /// The same; `slow` is called once if it takes longer than `patience`.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_with(
+        &mut self,
+        batch: &mut [&mut Running],
+        patience: Duration,
+        slow: impl FnOnce(),
+    ) -> Result<(), JobError> {
         let mut recorded: Vec<&mut Recorded> =
             batch.iter_mut().map(|running| &mut running.recorded).collect();
-        Ok(self.device.run(&mut recorded)?)
+        Ok(self.device.run(&mut recorded, patience, slow)?)
     }
 
     /// Keeps its memory for the next of its shape.
@@ -476,7 +490,9 @@ impl Engine {
         let made =
             self.device.pipeline(&spirv, kernel.bindings, kernel.push_bytes).map_err(
                 |error| match error {
-                    VkError::Call { .. } => JobError::Pipeline { kernel: kernel.id.clone(), error },
+                    VkError::Call { .. } | VkError::Workgroup { .. } => {
+                        JobError::Pipeline { kernel: kernel.id.clone(), error }
+                    }
                     other => JobError::Device(other),
                 },
             )?;

@@ -5,6 +5,7 @@
 use super::serve::End;
 use super::serve::Node;
 use super::start::Arguments;
+use super::start::folder;
 use super::start::start;
 use crate::device::DeviceInfo;
 use crate::device::DeviceKind;
@@ -73,10 +74,10 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let (socket, watched) = sockets.map_err(|error| format!("there is no socket to work for: {error}"))?;
     let (mut sender, receiver) = wire::split(socket).map_err(|error| error.to_string())?;
     // Before any other thread: it tells drivers by the environment where their caches are.
-    let started = start(&arguments);
+    let folder = folder(&arguments);
     let presence = Arc::new(Presence::default());
     watch(watched, Arc::clone(&presence)).map_err(|error| format!("no thread can be started: {error}"))?;
-    let started = match started {
+    let started = match start(&arguments, folder) {
         Ok(started) => started,
         Err(reason) => {
             sender.send(&FromNode::Unusable(reason.clone()), &[], &[]).map_err(|error| error.to_string())?;

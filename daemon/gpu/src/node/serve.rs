@@ -38,6 +38,15 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How long it waits for that when it is never idle.
 const NEVER_QUIET: Duration = Duration::from_secs(60);
 
+/// How long it is idle before it gives up the memory that it keeps for the next jobs, if that is much.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// So many bytes are much.
+const MUCH: u64 = 256 << 20;
+
+/// How long jobs may take before it is said that they began. Deadlines are longer by this.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// Why the loop ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -122,6 +131,9 @@ impl Node {
             if self.engine.unsaved() && !self.receiver.wait(Some(QUIET))? {
                 self.save();
             }
+            if self.engine.memory().device.held > MUCH && !self.receiver.wait(Some(IDLE))? {
+                self.engine.forget_idle();
+            }
             self.take()?;
         }
         while self.waiting.len() < MAX_JOBS && !self.stop && self.receiver.wait(Some(Duration::ZERO))? {
@@ -153,26 +165,31 @@ impl Node {
         let mut entries = self.gather()?;
         let ids: Vec<u64> =
             entries.iter().filter(|entry| entry.state.is_ok()).map(|entry| entry.waiting.run.id).collect();
-        let mut device = 0;
-        if !ids.is_empty() {
-            self.sender.send(&FromNode::Began(ids), &[], &[])?;
-            let mut batch: Vec<&mut Running> =
+        let batch = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let (mut began, mut device) = ((!ids.is_empty()).then_some(FromNode::Began(ids)), 0);
+        if began.is_some() {
+            let mut running: Vec<&mut Running> =
                 entries.iter_mut().filter_map(|entry| entry.state.as_mut().ok()).collect();
             let started = Instant::now();
-            let result = self.engine.run(&mut batch);
+            let mut sent = Ok(());
+            // What takes long is said to have begun, so that its deadline is watched; of the rest both is said at once,
+            // because waking somebody up costs as much as a small job.
+            let result = self.engine.run_with(&mut running, PATIENCE, || {
+                sent = began.take().map_or(Ok(()), |began| self.sender.send(&began, &[], &[]));
+            });
             device = micros(started);
             match result {
-                Ok(()) => {}
-                Err(JobError::Device(VkError::Lost(call))) => return self.lost(call),
+                Ok(()) => sent?,
+                Err(JobError::Device(VkError::Lost(call))) => return self.lost(began, call),
                 Err(error) => {
                     let failure = Failure::of(&error);
-                    entries.iter_mut().for_each(|entry| entry.state = Err(failure.clone()));
+                    let running = entries.iter_mut().filter(|entry| entry.state.is_ok());
+                    running.for_each(|entry| entry.state = Err(failure.clone()));
                 }
             }
         }
-        let count = entries.iter().filter(|entry| entry.state.is_ok()).count();
-        let batch = u32::try_from(count).unwrap_or(u32::MAX);
-        let messages: Vec<_> = entries.iter().map(|entry| answer(entry, device, batch)).collect();
+        let answers = entries.iter().map(|entry| answer(entry, device, batch));
+        let messages: Vec<_> = began.into_iter().map(|began| (began, Vec::new())).chain(answers).collect();
         let borrowed: Vec<(&FromNode, Vec<&[u8]>)> = messages
             .iter()
             .map(|(message, raw)| (message, raw.iter().map(AsRef::as_ref).collect()))
@@ -186,10 +203,12 @@ impl Node {
         Ok(())
     }
 
-    fn lost(&mut self, call: &str) -> Result<(), End> {
-        let message = FromNode::Lost(format!("the device was lost in {call}"));
+    fn lost<T>(&mut self, began: Option<FromNode>, call: &str) -> Result<T, End> {
+        let lost = FromNode::Lost(format!("the device was lost in {call}"));
         // Whether or not anybody hears it.
-        let _ = self.sender.send(&message, &[], &[]);
+        for message in began.iter().chain([&lost]) {
+            let _ = self.sender.send(message, &[], &[]);
+        }
         Err(End::Lost)
     }
 
@@ -203,7 +222,7 @@ impl Node {
                 break;
             }
             let state = match self.prepare(&next) {
-                Err(Unprepared::Lost(call)) => return self.lost(call).map(|()| entries),
+                Err(Unprepared::Lost(call)) => return self.lost(None, call),
                 // Those before it hold memory, which they give back after their run.
                 Err(Unprepared::Memory(_)) if entries.iter().any(|entry| entry.state.is_ok()) => {
                     self.waiting.push_front(next);

@@ -16,6 +16,8 @@ use crate::vk::DeviceOptions;
 use crate::vk::Driver;
 use crate::wire::CacheState;
 use crate::wire::StartTimes;
+use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,19 +80,24 @@ pub(super) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Opens the device. Belongs at the beginning of a process, before any other thread: drivers are told by the environment
-/// where to keep their own caches.
+/// Makes the folder of the caches. Belongs at the beginning of a process, before any other thread: drivers are told by the
+/// environment where to keep their own.
+///
+/// # Errors
+/// When it cannot be used. Without it everything works, only slower.
+pub(super) fn folder(arguments: &Arguments) -> io::Result<Folder> {
+    let folder = Folder::new(&arguments.cache)?;
+    vk::shader_caches_below(&folder.drivers());
+    Ok(folder)
+}
+
+/// Opens the device.
 ///
 /// # Errors
 /// Why the device cannot be used.
-pub(super) fn start(arguments: &Arguments) -> Result<Started, String> {
+pub(super) fn start(arguments: &Arguments, folder: io::Result<Folder>) -> Result<Started, String> {
     let mut times = StartTimes::default();
     let mut clock = Instant::now();
-    // Without a folder everything works, only slower.
-    let folder = Folder::new(&arguments.cache);
-    if let Ok(folder) = &folder {
-        vk::shader_caches_below(&folder.drivers());
-    }
     let driver = Arc::new(Driver::load().map_err(|error| error.to_string())?);
     let devices = driver.devices();
     let place =
@@ -118,7 +125,7 @@ pub(super) fn start(arguments: &Arguments) -> Result<Started, String> {
     Ok(Started { engine, info, times, cache })
 }
 
-fn unusable(folder: &std::path::Path, error: &std::io::Error) -> CacheState {
+fn unusable(folder: &Path, error: &io::Error) -> CacheState {
     CacheState::Rejected(format!("{} cannot be used: {error}", folder.display()))
 }
 

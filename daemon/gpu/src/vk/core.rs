@@ -9,6 +9,7 @@ use super::Recorded;
 use super::VkError;
 use super::failed;
 use super::memory::Memory;
+use super::recorded::record_tail;
 use crate::device::DeviceInfo;
 use ash::vk;
 use std::ffi::CStr;
@@ -18,6 +19,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How a device is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +40,8 @@ pub(super) struct Core {
     pub(super) commands: Mutex<vk::CommandPool>,
     pub(super) cache: vk::PipelineCache,
     pub(super) feedback: bool,
+    /// The most threads of a workgroup along each axis.
+    pub(super) workgroup: [u32; 3],
     semaphore: vk::Semaphore,
     lost: AtomicBool,
     /// Outlives every device.
@@ -82,6 +86,8 @@ pub struct Device {
     /// What the semaphore counts to when the last submit is done.
     submits: u64,
     batch: Vec<vk::CommandBuffer>,
+    /// Ends every submit: makes what was written visible to the host.
+    tail: vk::CommandBuffer,
 }
 
 impl Device {
@@ -118,13 +124,15 @@ impl Device {
             commands: Mutex::new(commands),
             cache,
             feedback: has(ash::ext::pipeline_creation_feedback::NAME),
+            workgroup: found.workgroup,
             semaphore,
             lost: AtomicBool::new(false),
             device,
             _driver: Arc::clone(driver),
         };
-        let info = found.info.clone();
-        Ok(Self { core: Arc::new(core), queue, info, submits: 0, batch: Vec::new() })
+        let (core, info) = (Arc::new(core), found.info.clone());
+        let tail = record_tail(&core)?;
+        Ok(Self { core, queue, info, submits: 0, batch: Vec::new(), tail })
     }
 
     /// What it is.
@@ -153,11 +161,16 @@ impl Device {
     }
 
     /// Runs everything that is recorded in `batch` in one submit, and waits for its end, however long that takes. The
-    /// members of a batch are not ordered among each other.
+    /// members of a batch are not ordered among each other. `slow` is called once if it takes longer than `patience`.
     ///
     /// # Errors
     /// The device was lost, or could not take it.
-    pub fn run(&mut self, batch: &mut [&mut Recorded]) -> Result<(), VkError> {
+    pub fn run(
+        &mut self,
+        batch: &mut [&mut Recorded],
+        patience: Duration,
+        slow: impl FnOnce(),
+    ) -> Result<(), VkError> {
         if self.core.lost() {
             return Err(VkError::Lost("an earlier submit"));
         }
@@ -171,6 +184,7 @@ impl Device {
             }
             self.batch.push(recorded.commands);
         }
+        self.batch.push(self.tail);
         let value = self.submits + 1;
         let (values, semaphores) = ([value], [self.core.semaphore]);
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default().signal_semaphore_values(&values);
@@ -183,14 +197,29 @@ impl Device {
         let submitted = unsafe { self.core.device.queue_submit(self.queue, &[submit], vk::Fence::null()) };
         submitted.map_err(|result| self.failure("vkQueueSubmit", result))?;
         self.submits = value;
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        if self.wait(value, patience)? {
+            return Ok(());
+        }
+        slow();
+        while !self.wait(value, u64::MAX)? {}
+        Ok(())
+    }
+
+    /// Waits until the semaphore has that value, or so many nanoseconds.
+    fn wait(&self, value: u64, time: u64) -> Result<bool, VkError> {
+        let (values, semaphores) = ([value], [self.core.semaphore]);
         let wait = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
         // SAFETY: the semaphore is of this device and counts up to `value` when the submit is done.
-        let waited = unsafe { self.core.device.wait_semaphores(&wait, u64::MAX) };
-        // Whatever the wait says that is no success: the work may still be running.
-        waited.map_err(|result| {
-            self.core.lost.store(true, Ordering::Release);
-            self.failure("vkWaitSemaphores", result)
-        })
+        match unsafe { self.core.device.wait_semaphores(&wait, time) } {
+            Ok(()) => Ok(true),
+            Err(vk::Result::TIMEOUT) => Ok(false),
+            Err(result) => {
+                // Whatever it says: the work may still be running.
+                self.core.lost.store(true, Ordering::Release);
+                Err(self.failure("vkWaitSemaphores", result))
+            }
+        }
     }
 
     fn failure(&self, call: &'static str, result: vk::Result) -> VkError {

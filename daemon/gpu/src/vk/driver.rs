@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) physical: vk::PhysicalDevice,
     pub(super) extensions: BTreeSet<String>,
     pub(super) info: DeviceInfo,
+    /// The most threads of a workgroup along each axis.
+    pub(super) workgroup: [u32; 3],
     cache_uuid: [u8; 16],
 }
 
@@ -166,7 +168,8 @@ impl Driver {
                 .unwrap_or(0),
             limits: limits(&properties.limits, &features, asked.sizes.max_memory_allocation_size),
         };
-        Ok(Found { physical, extensions, info, cache_uuid: properties.pipeline_cache_uuid })
+        let workgroup = properties.limits.max_compute_work_group_size;
+        Ok(Found { physical, extensions, info, workgroup, cache_uuid: properties.pipeline_cache_uuid })
     }
 }
 
@@ -208,7 +211,8 @@ fn limits(
             .min(limits.max_compute_work_group_size[0]),
         groups: limits.max_compute_work_group_count,
         shared_bytes: limits.max_compute_shared_memory_size,
-        buffer_bytes: u64::from(limits.max_storage_buffer_range).min(allocation),
+        // What is allocated is a little larger than what is asked for.
+        buffer_bytes: u64::from(limits.max_storage_buffer_range).min(allocation / 8 * 7),
         bindings: limits
             .max_per_stage_descriptor_storage_buffers
             .min(limits.max_descriptor_set_storage_buffers)

@@ -87,6 +87,22 @@ fn choose(types: &[vk::MemoryType], wanted: &[vk::MemoryPropertyFlags]) -> Optio
     wanted.iter().find_map(|flags| has(*flags))
 }
 
+/// What the largest heap of the device has left for this process, where the driver says it: others use it too.
+fn available(driver: &Driver, found: &Found) -> u64 {
+    if !found.extensions.contains("VK_EXT_memory_budget") {
+        return u64::MAX;
+    }
+    let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+    let mut properties = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
+    // SAFETY: the handle is of this instance, and the device knows the structure of the chain.
+    unsafe { driver.instance.get_physical_device_memory_properties2(found.physical, &mut properties) };
+    let heaps = properties.memory_properties;
+    let local = |heap: &vk::MemoryHeap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL);
+    let budgets = heaps.memory_heaps_as_slice().iter().zip(&budget.heap_budget);
+    let largest = budgets.filter(|(heap, _)| local(heap)).max_by_key(|(heap, _)| heap.size);
+    largest.map_or(u64::MAX, |(_, budget)| *budget)
+}
+
 impl Memory {
     /// Decides where things are kept.
     pub(super) fn new(driver: &Driver, found: &Found, options: &DeviceOptions<'_>) -> Self {
@@ -103,7 +119,7 @@ impl Memory {
         let own = choose(types, &[Flags::DEVICE_LOCAL]).unwrap_or(staging_type);
         // Shared memory is the host's, which needs some for others.
         let share = if shared.is_some() { found.info.memory / 2 } else { found.info.memory / 4 * 3 };
-        let bound = options.memory.unwrap_or(share);
+        let bound = options.memory.unwrap_or_else(|| share.min(available(driver, found)));
         Self {
             unified: shared.is_some(),
             bound,

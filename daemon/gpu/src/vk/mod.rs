@@ -54,6 +54,14 @@ pub enum VkError {
     /// The device is gone; so is everything on it.
     #[error("the device was lost in {0}")]
     Lost(&'static str),
+    /// Its workgroups have another shape than the device allows.
+    #[error("workgroups of {size:?} threads; this device allows at most {most:?}")]
+    Workgroup {
+        /// The shader's.
+        size: [u32; 3],
+        /// The device's.
+        most: [u32; 3],
+    },
     /// A call failed.
     #[error("{call} failed: {result:?}")]
     Call {

@@ -33,6 +33,7 @@ impl Device {
     /// # Errors
     /// What the driver answers.
     pub fn pipeline(&self, spirv: &[u32], bindings: u32, push_bytes: u32) -> Result<Made, VkError> {
+        self.check_workgroup(spirv)?;
         let device = &self.core.device;
         let slots: Vec<_> = (0..bindings)
             .map(|binding| {
@@ -79,6 +80,15 @@ impl Device {
         Ok(Made { pipeline: Arc::new(pipeline), cache_hit })
     }
 
+    /// A driver takes the shape of a workgroup on trust.
+    fn check_workgroup(&self, spirv: &[u32]) -> Result<(), VkError> {
+        let most = self.core.workgroup;
+        match workgroup(spirv) {
+            Some(size) if size.iter().zip(&most).all(|(length, most)| length <= most) => Ok(()),
+            size => Err(VkError::Workgroup { size: size.unwrap_or_default(), most }),
+        }
+    }
+
     fn compile(
         &self,
         pipeline: &Pipeline,
@@ -111,6 +121,24 @@ impl Device {
     }
 }
 
+/// The shape of the workgroups of a shader, from its words: `OpExecutionMode ... LocalSize x y z`.
+fn workgroup(spirv: &[u32]) -> Option<[u32; 3]> {
+    const HEADER: usize = 5;
+    const EXECUTION_MODE: u32 = 16;
+    const LOCAL_SIZE: u32 = 17;
+    let mut rest = spirv.get(HEADER..)?;
+    while let Some(first) = rest.first() {
+        let instruction = rest.get(..(first >> 16) as usize).filter(|words| !words.is_empty())?;
+        if let [first, _, LOCAL_SIZE, x, y, z] = instruction
+            && first & 0xffff == EXECUTION_MODE
+        {
+            return Some([*x, *y, *z]);
+        }
+        rest = rest.get(instruction.len()..)?;
+    }
+    None
+}
+
 impl Drop for Pipeline {
     fn drop(&mut self) {
         if self.core.lost() {
@@ -122,5 +150,23 @@ impl Drop for Pipeline {
             self.core.device.destroy_pipeline_layout(self.layout, None);
             self.core.device.destroy_descriptor_set_layout(self.set_layout, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_of_a_workgroup_is_found_in_spirv() {
+        let header = [0x0723_0203, 0x1_0300, 0, 9, 0];
+        let capability = [2 << 16 | 17, 1];
+        let mode = [6 << 16 | 16, 4, 17, 8, 4, 2];
+        let words = |parts: &[&[u32]]| parts.concat();
+        assert_eq!(workgroup(&words(&[&header, &capability, &mode, &capability])), Some([8, 4, 2]));
+        assert_eq!(workgroup(&words(&[&header, &capability])), None);
+        assert_eq!(workgroup(&words(&[&header, &[0], &mode])), None, "an instruction without a length");
+        assert_eq!(workgroup(&words(&[&header, &[9 << 16 | 16, 1]])), None, "cut off");
+        assert_eq!(workgroup(&header[..3]), None);
     }
 }

@@ -188,12 +188,7 @@ impl Recorded {
     }
 
     fn allocate(&mut self) -> Result<(), VkError> {
-        let pool = Core::lock(&self.core.commands);
-        let allocate = vk::CommandBufferAllocateInfo::default().command_pool(*pool).command_buffer_count(1);
-        // SAFETY: the pool is of this device, and locked.
-        let made = unsafe { self.core.device.allocate_command_buffers(&allocate) }
-            .map_err(failed("vkAllocateCommandBuffers"))?;
-        self.commands = made.first().copied().unwrap_or_default();
+        self.commands = allocate(&self.core)?;
         Ok(())
     }
 
@@ -239,6 +234,42 @@ impl Drop for Recorded {
         // SAFETY: no command buffer refers to its sets any more; a null handle is ignored.
         unsafe { self.core.device.destroy_descriptor_pool(self.descriptors, None) };
     }
+}
+
+/// A command buffer.
+fn allocate(core: &Core) -> Result<vk::CommandBuffer, VkError> {
+    let pool = Core::lock(&core.commands);
+    let allocate = vk::CommandBufferAllocateInfo::default().command_pool(*pool).command_buffer_count(1);
+    // SAFETY: the pool is of this device, and locked.
+    let made = unsafe { core.device.allocate_command_buffers(&allocate) }
+        .map_err(failed("vkAllocateCommandBuffers"))?;
+    Ok(made.first().copied().unwrap_or_default())
+}
+
+/// What every submit ends with, once for all that is in it: waiting for a semaphore makes nothing visible to the host.
+/// Freed with its pool.
+pub(super) fn record_tail(core: &Core) -> Result<vk::CommandBuffer, VkError> {
+    let commands = allocate(core)?;
+    let _pool = Core::lock(&core.commands);
+    let begin = vk::CommandBufferBeginInfo::default();
+    let barrier = vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::SHADER_WRITE | vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ);
+    // SAFETY: the command buffer is new, and its pool locked.
+    unsafe {
+        core.device.begin_command_buffer(commands, &begin).map_err(failed("vkBeginCommandBuffer"))?;
+        core.device.cmd_pipeline_barrier(
+            commands,
+            vk::PipelineStageFlags::COMPUTE_SHADER | vk::PipelineStageFlags::TRANSFER,
+            vk::PipelineStageFlags::HOST,
+            vk::DependencyFlags::empty(),
+            &[barrier],
+            &[],
+            &[],
+        );
+        core.device.end_command_buffer(commands).map_err(failed("vkEndCommandBuffer"))?;
+    }
+    Ok(commands)
 }
 
 /// A stage that wrote memory.
@@ -344,6 +375,5 @@ impl Writer<'_> {
                 }
             }
         }
-        self.wait_in(vk::PipelineStageFlags::HOST, vk::AccessFlags::HOST_READ);
     }
 }

@@ -4,7 +4,7 @@
 //! is not used: its results would be wrong without a sign.
 
 use super::engine::Engine;
-use super::engine::JobError;
+use super::error::JobError;
 use crate::program::Author;
 use crate::program::Buffer;
 use crate::program::Dispatch;

@@ -4,16 +4,16 @@
 //! other numbers share, and recorded programs with their buffers. All three are bounded. Never waits with a deadline: a
 //! kernel that spins is ended with its process.
 
+use super::error::JobError;
+use super::error::OpenError;
 use super::keeper::Keeper;
 use super::layout::Layout;
 use super::layout::OutputFrom;
 use super::layout::layout;
-use crate::device::ChooseError;
 use crate::device::DeviceInfo;
 use crate::device::Selection;
 use crate::device::choose;
 use crate::ops;
-use crate::ops::PlanError;
 use crate::program::Kernel;
 use crate::program::KernelId;
 use crate::program::Program;
@@ -26,7 +26,6 @@ use crate::vk::Pipeline;
 use crate::vk::Recorded;
 use crate::vk::VkError;
 use crate::wgsl;
-use crate::wgsl::CompileError;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,57 +48,6 @@ const PIPELINES: usize = 1024;
 
 /// How many recorded programs of one shape are kept: as many as one submit holds.
 const INSTANCES: usize = 64;
-
-/// Why a job was not computed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JobError {
-    /// No program can be made of it for this device.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// A program does not fit its job or the device.
-    #[error("{0}")]
-    Program(String),
-    /// An array is too large for one buffer.
-    #[error("\"{name}\" has {bytes} bytes; a buffer of this device holds at most {most}")]
-    Buffer {
-        /// Its name.
-        name: String,
-        /// Its size.
-        bytes: u64,
-        /// The device's limit.
-        most: u64,
-    },
-    /// A kernel does not compile.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// The driver refuses a kernel.
-    #[error("the driver refuses the kernel {kernel}: {error}")]
-    Pipeline {
-        /// Which.
-        kernel: KernelId,
-        /// The driver's words.
-        error: VkError,
-    },
-    /// Inputs are not those of the job.
-    #[error("{0}")]
-    Input(String),
-    /// The device has no memory left, or failed.
-    #[error(transparent)]
-    Device(#[from] VkError),
-}
-
-/// Why no device is open.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// None is what was asked for.
-    #[error(transparent)]
-    Choose(#[from] ChooseError),
-    /// It cannot be used.
-    #[error(transparent)]
-    Device(#[from] VkError),
-}
 
 /// How an engine is opened.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! What came with a message, and whether a job in it fits: files and ranges are looked at before anything is read.
 
-use super::engine::JobError;
 use super::engine::Running;
+use super::error::JobError;
 use crate::ops::PlanError;
 use crate::program::KernelId;
 use crate::wire::MAX_PART;

@@ -7,6 +7,7 @@ mod batch;
 mod cache;
 mod canary;
 pub mod engine;
+mod error;
 mod folder;
 mod keeper;
 mod layout;
@@ -18,6 +19,7 @@ mod start;
 
 pub use engine::Engine;
 pub use engine::EngineOptions;
-pub use engine::JobError;
+pub use error::JobError;
+pub use error::OpenError;
 pub use process::list_main;
 pub use process::node_main;

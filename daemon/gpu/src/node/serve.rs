@@ -6,9 +6,9 @@
 use super::batch::Batch;
 use super::batch::MAX_JOBS;
 use super::engine::Engine;
-use super::engine::JobError;
 use super::engine::Output;
 use super::engine::Running;
+use super::error::JobError;
 use super::message::Failure;
 use super::message::Message;
 use super::message::Waiting;

@@ -63,10 +63,11 @@ pub(crate) fn environment(no_install: bool) -> Result<Result<Environment, String
     let mesa = match (Mesa::new(no_install)?, real) {
         (Ok(mesa), _) => mesa,
         // The system's own files lie as those of a package do, and its driver is what is wanted.
-        (Err(why), true) => {
+        (Err(why), true) if Path::new("/usr/bin/spirv-val").exists() => {
             println!("   the system's own tools: {why}");
             return Ok(Ok(vec![("ZED_TEST_VULKAN", OsString::from("/"))]));
         }
+        (Err(why), true) => return Ok(Err(format!("{why}, and the system has no spirv-val of its own"))),
         (Err(why), false) => return Ok(Err(why)),
     };
     let mut env = vec![

@@ -154,6 +154,20 @@ fn what_does_not_fit_its_message_fails_and_the_node_goes_on() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+    // Larger than any buffer, in a file that has no blocks.
+    let huge = tempfile::tempfile().unwrap();
+    huge.set_len(4 << 30).unwrap();
+    let large = with(&|run| {
+        run.job = user_job(64, "b[i] = a[i];");
+        run.job.arrays.iter_mut().for_each(|array| array.shape = vec![1 << 30]);
+        (run.inputs, run.outputs) = (vec![Payload::File(0)], vec![Some(1)]);
+    });
+    let out = tempfile::tempfile().unwrap();
+    node.send_run(large, &[], &[huge.as_fd(), out.as_fd()]);
+    match node.end_of_next(LONG) {
+        Some((3, Ended::Failed(error, _))) => assert!(error.contains("holds at most"), "{error}"),
+        other => panic!("{other:?}"),
+    }
     let nonsense = user_job(100, "b[i] = nonsense;");
     node.send(&[(4, &nonsense, &[&input]), (5, &job, &[&input])]);
     match node.end_of_next(LONG) {

@@ -19,8 +19,12 @@ use zerocopy::IntoBytes;
 use zerocopy::KnownLayout;
 use zerocopy::little_endian::U32;
 
-/// Changes with the compiler and its options: with the version of naga, and with `wgsl/`.
-const COMPILER: &str = "naga 30.0, zed 1";
+/// The version of naga that is built in.
+const NAGA: &str = "30.0.2";
+
+/// What else decides how a source is compiled: our own part of the compiler, with its options.
+const COMPILER: [&str; 3] =
+    [include_str!("../wgsl/mod.rs"), include_str!("../wgsl/check.rs"), include_str!("../wgsl/spirv.rs")];
 
 const MAGIC: [u8; 8] = *b"zedspirv";
 
@@ -41,12 +45,17 @@ struct Header {
 
 /// The folder of compiled shaders.
 #[derive(Debug, Clone)]
-pub(super) struct Shaders(PathBuf);
+pub(super) struct Shaders {
+    folder: PathBuf,
+    /// The hash of the compiler.
+    compiler: [u8; 32],
+}
 
 impl Shaders {
     /// In a folder that exists. Makes room in it when it is full.
     pub(super) fn new(folder: PathBuf) -> Self {
-        let shaders = Self(folder);
+        let compiler = Sha256::digest([[NAGA].as_slice(), &COMPILER].concat().join("\0")).into();
+        let shaders = Self { folder, compiler };
         shaders.prune(MAX_FILES);
         shaders
     }
@@ -54,7 +63,8 @@ impl Shaders {
     /// The file for a kernel on a device with such limits: the compiler refuses what does not fit them.
     pub(super) fn path(&self, kernel: &Kernel, limits: &Limits) -> PathBuf {
         let mut hash = Sha256::new();
-        for part in [COMPILER, &format!("{limits:?}"), &kernel.source] {
+        hash.update(self.compiler);
+        for part in [&format!("{limits:?}"), &kernel.source] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
@@ -62,11 +72,11 @@ impl Shaders {
         hash.update(kernel.bindings.to_le_bytes());
         hash.update(kernel.push_bytes.to_le_bytes());
         let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.0.join(name).with_extension("spv")
+        self.folder.join(name).with_extension("spv")
     }
 
     fn prune(&self, most: usize) {
-        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
         let mut files: Vec<(SystemTime, PathBuf)> = entries
             .flatten()
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_name_depends_on_everything_that_the_compiler_looks_at() {
-        let shaders = Shaders(PathBuf::from("/s"));
+        let shaders = Shaders::new(PathBuf::from("/there is no such folder"));
         let kernel =
             |source: &str, author, bindings, push| Kernel::new("k", source.into(), author, bindings, push);
         let mut double = limits();
@@ -163,13 +173,28 @@ mod tests {
     }
 
     #[test]
+    fn the_version_of_naga_is_the_one_that_is_built_in() {
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
+        let wanted = format!("name = \"naga\"\nversion = \"{NAGA}\"\n");
+        assert!(fs::read_to_string(lock).unwrap().contains(&wanted), "NAGA must be what Cargo.lock has");
+    }
+
+    #[test]
+    fn another_compiler_does_not_find_what_this_one_kept() {
+        let kernel = Kernel::new("k", "source".into(), Author::User, 1, 0);
+        let ours = Shaders::new(PathBuf::from("/there is no such folder"));
+        let other = Shaders { compiler: [0; 32], ..ours.clone() };
+        assert_ne!(ours.path(&kernel, &limits()), other.path(&kernel, &limits()));
+    }
+
+    #[test]
     fn the_oldest_files_make_room() {
         let folder = tempfile::tempdir().unwrap();
         for number in 0..20_u64 {
             let file = fs::File::create(folder.path().join(format!("{number:02}.spv"))).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number)).unwrap();
         }
-        let shaders = Shaders(folder.path().to_owned());
+        let shaders = Shaders::new(folder.path().to_owned());
         shaders.prune(20);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 20);
         shaders.prune(10);

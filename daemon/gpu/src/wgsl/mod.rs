@@ -5,6 +5,7 @@
 
 mod check;
 mod link;
+mod shared;
 mod spirv;
 
 pub use link::link;
@@ -145,7 +146,13 @@ pub fn compile(kernel: &Kernel, limits: &Limits) -> Result<Vec<u32>, CompileErro
     let fail = |fault| CompileError { kernel: kernel.id.clone(), fault };
     let checked = parse(&kernel.source, limits).map_err(fail)?;
     check::interface(&checked.module, &kernel.source, kernel.bindings, kernel.push_bytes).map_err(fail)?;
-    emit(&checked, kernel.author).map_err(fail)
+    if kernel.author == Author::Catalogue || !shared::is_used(&checked.module) {
+        return emit(&checked, kernel.author).map_err(fail);
+    }
+    let zeroed = shared::zeroed(&kernel.source, &checked.module);
+    let source =
+        zeroed.ok_or_else(|| fail(Fault::EntryPoint("one that is not written as fn main(".to_owned())))?;
+    emit(&parse(&source, limits).map_err(fail)?, kernel.author).map_err(fail)
 }
 
 /// Checks the shader of a user against the buffers that it will be given: the first `inputs` of `bytes` are read only, and
@@ -201,10 +208,10 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Our own kernels stay within their buffers and end, so they are compiled without bounds checks, zeroed workgroup
-/// memory and counted loops, which made pipelines ten times slower to create. A user's get all of these: counted loops,
-/// too, because a driver's optimiser may take a loop without end as a proof that a bounds check before it holds. The
-/// count is 2^64: a loop that spins still spins, and ends with its node.
+/// Our own kernels stay within their buffers and end, so they are compiled without bounds checks and counted loops. A
+/// user's have both: counted loops, too, because a driver's optimiser may take a loop without end as a proof that a bounds
+/// check before it holds. The count is 2^64: a loop that spins still spins, and ends with its node. Workgroup memory is
+/// zeroed by `shared` where it is a user's.
 fn emit(checked: &Checked, author: Author) -> Result<Vec<u32>, Fault> {
     let user = author == Author::User;
     let bounds = if user { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
@@ -217,11 +224,7 @@ fn emit(checked: &Checked, author: Author) -> Result<Vec<u32>, Fault> {
             image_load: bounds,
             binding_array: bounds,
         },
-        zero_initialize_workgroup_memory: if user {
-            spv::ZeroInitializeWorkgroupMemoryMode::Polyfill
-        } else {
-            spv::ZeroInitializeWorkgroupMemoryMode::None
-        },
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: user,
         emit_int_div_checks: user,
         ..spv::Options::default()

@@ -85,3 +85,47 @@ fn a_shader_that_is_wrong_is_refused_with_its_place() {
         assert!(text.starts_with("step 1 (Wgsl): shader wgsl-") && text.contains(wants), "{text}");
     }
 }
+
+/// What one shader leaves in workgroup memory, the next does not see.
+#[test]
+fn workgroup_memory_is_zero_at_the_start() {
+    let Some(mut engine) = engine("workgroup memory") else { return };
+    let job = |parameters: &str, body: &str| {
+        let source = format!(
+            "struct S {{ a: atomic<u32>, v: vec4<f32>, m: array<array<u32, 3>, 2>, d: mat2x3<f32> }}
+             struct In {{ @builtin(local_invocation_index) lane: u32 }}
+             // fn main() {{ in a comment
+             /* fn /* main( */ {{ */
+             var<workgroup> words: array<u32, 4000>; var<workgroup> one: S; var<workgroup> many: array<S, 5>;
+             var<workgroup> flag: bool;
+             @group(0) @binding(0) var<storage, read_write> c: array<u32>;
+             fn sum() -> u32 {{
+                 var sum = u32(flag) + atomicLoad(&one.a) + u32(one.v.w) + one.m[1][2] + u32(one.d[1].z);
+                 for (var i = 0u; i < 4000u; i++) {{ sum += words[i]; }}
+                 for (var i = 0u; i < 5u; i++) {{ sum += atomicLoad(&many[i].a) + many[i].m[0][1]; }}
+                 return sum;
+             }}
+             fn fill() {{
+                 for (var i = 0u; i < 4000u; i++) {{ words[i] = 7u; }}
+                 for (var i = 0u; i < 5u; i++) {{ atomicStore(&many[i].a, 7u); many[i].m[0][1] = 7u; }}
+                 atomicStore(&one.a, 7u); one.v = vec4(7.0); one.m[1][2] = 7u; one.d[1].z = 7.0; flag = true;
+             }}
+             @compute @workgroup_size(64) fn main({parameters}) {{ {body} }}"
+        );
+        let mut text = Text::default();
+        let op = Op::Wgsl { source, inputs: Vec::new(), groups: [1, 1, 1] };
+        let c = text.step(op, DType::U32, &[64]);
+        text.job(&[c])
+    };
+    for _ in 0..2 {
+        on_device(&mut engine, &job("", "fill(); workgroupBarrier(); c[0] = sum();"), &[]);
+        for (parameters, lane) in [
+            ("@builtin(local_invocation_index) i: u32", "i"),
+            ("in: In", "in.lane"),
+            ("@builtin(local_invocation_id) id: vec3<u32>", "id.x"),
+        ] {
+            let got = on_device(&mut engine, &job(parameters, &format!("c[{lane}] = sum() + 1u;")), &[]);
+            assert_eq!(decode(DType::U32, &got[0]), [1.0; 64], "{parameters}");
+        }
+    }
+}

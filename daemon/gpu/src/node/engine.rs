@@ -322,7 +322,8 @@ impl Engine {
             let plan = Arc::clone(&kept.value);
             return self.instance(plan, Prepared::default());
         }
-        let program = ops::program(job, &self.device.info().limits)?;
+        let info = self.device.info();
+        let program = ops::program_on(job, &info.limits, info.kind)?;
         let key = self.key.clone();
         let (plan, prepared) = self.plan(job, program)?;
         make_room(&mut self.plans, PLANS);

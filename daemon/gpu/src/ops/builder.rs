@@ -4,6 +4,7 @@
 //! operation.
 
 use super::PlanError;
+use crate::device::DeviceKind;
 use crate::device::Limits;
 use crate::program::Author;
 use crate::program::Buffer;
@@ -24,13 +25,14 @@ pub(super) const GROUP: u32 = 256;
 pub(super) struct Builder<'a> {
     job: &'a Job,
     limits: &'a Limits,
+    kind: DeviceKind,
     program: Program,
     kernels: BTreeMap<String, Arc<Kernel>>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(job: &'a Job, limits: &'a Limits) -> Self {
-        Self { job, limits, program: Program::default(), kernels: BTreeMap::new() }
+    pub(super) fn new(job: &'a Job, limits: &'a Limits, kind: DeviceKind) -> Self {
+        Self { job, limits, kind, program: Program::default(), kernels: BTreeMap::new() }
     }
 
     /// The job.
@@ -41,6 +43,11 @@ impl<'a> Builder<'a> {
     /// What the device can do.
     pub(super) fn limits(&self) -> &'a Limits {
         self.limits
+    }
+
+    /// Its driver computes on the CPU: a barrier costs more than what it saves.
+    pub(super) fn on_cpu_driver(&self) -> bool {
+        self.kind == DeviceKind::Cpu
     }
 
     /// An array of the job.

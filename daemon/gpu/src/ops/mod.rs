@@ -15,6 +15,7 @@ mod user;
 pub use cpu::CpuError;
 pub use cpu::on_cpu;
 
+use crate::device::DeviceKind;
 use crate::device::Limits;
 use crate::program::Program;
 use crate::wgsl::CompileError;
@@ -51,12 +52,21 @@ pub enum PlanError {
     },
 }
 
-/// The kernels for a job on a device with such limits. The same job and limits give the same program.
+/// The kernels for a job on a GPU with such limits. The same job and limits give the same program.
 ///
 /// # Errors
 /// What the device cannot do.
 pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
-    let mut builder = Builder::new(job, limits);
+    program_on(job, limits, DeviceKind::Discrete)
+}
+
+/// The kernels for a job on a device of that kind with such limits. What is shared in a workgroup is worth its barriers on
+/// GPUs only.
+///
+/// # Errors
+/// What the device cannot do.
+pub fn program_on(job: &Job, limits: &Limits, kind: DeviceKind) -> Result<Program, PlanError> {
+    let mut builder = Builder::new(job, limits, kind);
     let double = |step: &Step| arrays_of(step).any(|id| job.array(id).dtype == DType::F64);
     if let Some(at) = job.steps.iter().position(double).filter(|_| !limits.f64) {
         return Err(builder.lacks(at, "double precision".to_owned()));

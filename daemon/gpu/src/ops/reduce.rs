@@ -17,6 +17,9 @@ use zed_spec::job::Reduction;
 /// The most elements that a thread combines in one pass.
 const THREAD_SHARE: u32 = 64;
 
+/// The shortest row for a workgroup: four elements a thread.
+const GROUP_FROM: u32 = 1024;
+
 /// Elements that a workgroup combines in one pass: `CHUNK` of reduce_groups.wgsl.
 const GROUP_SHARE: u32 = 4096;
 
@@ -170,10 +173,10 @@ struct Pass {
 }
 
 impl Pass {
-    /// Long contiguous rows are for workgroups. Short rows, and columns, whose neighbours are those of other results, are for
-    /// threads.
-    fn of(shape: Shape) -> Self {
-        if shape.inner == 1 && shape.length > THREAD_SHARE {
+    /// Long contiguous rows are for workgroups. Short rows, which would leave most of a workgroup idle, and columns, whose
+    /// neighbours are those of other results, are for threads; so is everything where barriers are dear.
+    fn of(shape: Shape, on_cpu_driver: bool) -> Self {
+        if shape.inner == 1 && shape.length >= GROUP_FROM && !on_cpu_driver {
             Self { grouped: true, width: shape.length.div_ceil(GROUP_SHARE) }
         } else {
             Self { grouped: false, width: shape.length.div_ceil(THREAD_SHARE) * shape.inner }
@@ -226,7 +229,7 @@ pub(super) fn reduce(
     let mut input = fold.input;
     let mut load = fold.load;
     loop {
-        let pass = Pass::of(shape);
+        let pass = Pass::of(shape, builder.on_cpu_driver());
         let last = pass.width == shape.inner;
         let results = u64::from(shape.outer) * u64::from(pass.width);
         let output = if last { fold.output } else { builder.temporary(results * fold.dtype.size()) };

@@ -35,6 +35,7 @@ fn kernels_of_reductions_are_valid_spirv() {
         (&[3, 500], Some(1), &[3]),
         (&[3, 500], Some(0), &[500]),
         (&[500, 3], Some(0), &[3]),
+        (&[3, 5000], Some(1), &[3]),
         (&[3, 50_000], Some(1), &[3]),
     ] {
         for dtype in REALS {

@@ -19,8 +19,12 @@ use zed_spec::job::Array;
 use zed_spec::job::ArrayId;
 use zed_spec::job::DType;
 use zed_spec::job::Fallback;
+use zed_spec::job::Family;
 use zed_spec::job::Job;
+use zed_spec::job::MatmulVariant;
 use zed_spec::job::Op;
+use zed_spec::job::Random;
+use zed_spec::job::Reduction;
 use zed_spec::job::Reply;
 use zed_spec::job::Source;
 use zed_spec::job::Step;
@@ -88,6 +92,12 @@ impl Work {
         self.decoded(&engine.compute(&self.job, &self.slices()).unwrap())
     }
 
+    /// By the kernels that the catalogue has for this device, and by those that it has for GPUs.
+    pub(crate) fn both(&self, engine: &mut Engine) -> [Vec<Vec<f64>>; 2] {
+        let program = self.program(&engine.info().limits).unwrap();
+        [self.on(engine), self.by(engine, program)]
+    }
+
     /// By another program.
     pub(crate) fn by(&self, engine: &mut Engine, program: Program) -> Vec<Vec<f64>> {
         self.decoded(&engine.compute_by(&self.job, program, &self.slices()).unwrap())
@@ -135,4 +145,60 @@ pub(crate) fn noise(count: usize, seed: u64) -> Vec<f64> {
         (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     };
     (0..count).map(|_| next()).collect()
+}
+
+/// A device whose axes have few workgroups: a row of them is folded.
+fn narrow(engine: &Engine) -> Limits {
+    Limits { groups: [3, 65_535, 1], ..engine.info().limits.clone() }
+}
+
+#[test]
+fn rows_of_workgroups_that_are_too_long_are_folded() {
+    let Some(mut engine) = common::engine("rows_of_workgroups") else { return };
+    let id = ArrayId;
+    let (shape, chains) = ([50u32, 70], [50u32, 3, 70]);
+    let dtype = DType::F64;
+    let (a, b) = (noise(3500, 1), noise(3500, 2));
+    let one = (dtype, &shape[..], &a[..]);
+    let two = (dtype, &shape[..], &b[..]);
+    let (q, p, inv_mass, eps) = (id(0), id(1), id(2), 0.1);
+    let family = Family::Normal { mu: 0.5, sigma: 2.0 };
+    let rows = (dtype, &chains[..]);
+    let many = noise(10_000, 3);
+    let reduce = |reduction| Op::Reduce(reduction, id(0), Some(1));
+    let (sum, largest) = (reduce(Reduction::Sum), reduce(Reduction::ReduceMax));
+    let works = [
+        Work::new(sum, &[(dtype, &[1000, 10], &many)], &[(dtype, &[1000])]),
+        Work::new(largest, &[(dtype, &[5, 2000], &many)], &[(dtype, &[5])]),
+        Work::new(Op::Transpose(id(0)), &[one], &[(dtype, &[70, 50])]),
+        Work::new(
+            Op::Matmul(MatmulVariant::Naive, id(0), id(1)),
+            &[one, (dtype, &[70, 50], &b)],
+            &[(dtype, &[50, 50])],
+        ),
+        Work::new(
+            Op::Matmul(MatmulVariant::Tiled16x2, id(0), id(1)),
+            &[one, (dtype, &[70, 50], &b)],
+            &[(dtype, &[50, 50])],
+        ),
+        Work::new(
+            Op::Matmul(MatmulVariant::Tiled, id(0), id(1)),
+            &[one, (dtype, &[70, 50], &b)],
+            &[(dtype, &[50, 50])],
+        ),
+        Work::new(Op::Random { random: Random::Uniform, seed: 1, offset: 2 }, &[], &[(dtype, &shape)]),
+        Work::new(Op::Random { random: Random::Bits, seed: 1, offset: 2 }, &[], &[(DType::U32, &shape)]),
+        Work::new(Op::Leapfrog { family, q, p, inv_mass, eps }, &[one, two, one], &[(dtype, &shape[..]); 2]),
+        Work::new(
+            Op::Chain { family, q, p, inv_mass, eps, steps: 3 },
+            &[one, two, one],
+            &[rows, rows, rows, (dtype, &[50, 3])],
+        ),
+    ];
+    for work in works {
+        let program = work.program(&narrow(&engine)).unwrap();
+        let op = work.job.steps[0].op.name();
+        assert!(program.dispatches.iter().any(|dispatch| dispatch.groups[1] > 1), "{op}");
+        assert_eq!(work.by(&mut engine, program), work.both(&mut engine)[1], "{op}");
+    }
 }

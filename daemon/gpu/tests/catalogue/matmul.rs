@@ -52,14 +52,19 @@ fn every_variant_gives_the_reference_s_product_within_its_bound() {
             let (a, b) = (rounded(dtype, &noise(m * k, 3)), rounded(dtype, &noise(k * n, 4)));
             for variant in MatmulVariant::ALL {
                 let work = matmul(*variant, dtype, *size, &a, &b);
-                let (device, cpu) = (work.on(&mut engine), work.on_cpu());
-                for (index, (device, cpu)) in device[0].iter().zip(&cpu[0]).enumerate() {
-                    let (row, column) = (index / n, index % n);
-                    let magnitude: f64 = (0..k).map(|i| (a[row * k + i] * b[i * n + column]).abs()).sum();
-                    let bound = (36.0 + k as f64 / 4.0) * unit(dtype) * magnitude;
-                    assert!((device - cpu).abs() <= bound, "{variant:?} {dtype:?} {size:?}: {device} {cpu}");
+                let (devices, cpu) = (work.both(&mut engine), work.on_cpu());
+                for device in devices {
+                    assert_eq!(device[0].len(), m * n);
+                    for (index, (device, cpu)) in device[0].iter().zip(&cpu[0]).enumerate() {
+                        let (row, column) = (index / n, index % n);
+                        let magnitude: f64 = (0..k).map(|i| (a[row * k + i] * b[i * n + column]).abs()).sum();
+                        let bound = (36.0 + k as f64 / 4.0) * unit(dtype) * magnitude;
+                        assert!(
+                            (device - cpu).abs() <= bound,
+                            "{variant:?} {dtype:?} {size:?}: {device} {cpu}"
+                        );
+                    }
                 }
-                assert_eq!(device[0].len(), m * n);
             }
         }
     }

@@ -68,7 +68,7 @@ fn every_reduction_over_every_axis_is_the_reference_s_within_its_bound() {
             let length = axis.map_or(count, |axis| shape[usize::from(axis)] as usize);
             for kind in Reduction::ALL {
                 let work = reduce(*kind, dtype, shape, *axis, &values);
-                let (device, cpu) = (work.on(&mut engine), work.on_cpu());
+                let cpu = work.on_cpu();
                 let bound = match kind {
                     Reduction::Sum => sum_bound(dtype, length, length as f64),
                     Reduction::ReduceMin | Reduction::ReduceMax => 0.0,
@@ -77,13 +77,15 @@ fn every_reduction_over_every_axis_is_the_reference_s_within_its_bound() {
                         sum_bound(dtype, length, 1.0) + 16.0 * unit(dtype) * (length as f64).ln().max(1.0)
                     }
                 };
-                for (device, cpu) in device[0].iter().zip(&cpu[0]) {
-                    assert!(
-                        (device - cpu).abs() <= bound,
-                        "{kind:?} {dtype:?} {shape:?} {axis:?}: {device} {cpu}"
-                    );
+                for device in work.both(&mut engine) {
+                    assert_eq!(device[0].len(), cpu[0].len());
+                    for (device, cpu) in device[0].iter().zip(&cpu[0]) {
+                        assert!(
+                            (device - cpu).abs() <= bound,
+                            "{kind:?} {dtype:?} {shape:?} {axis:?}: {device} {cpu}"
+                        );
+                    }
                 }
-                assert_eq!(device[0].len(), cpu[0].len());
             }
         }
     }
@@ -114,14 +116,18 @@ fn ten_million_elements_are_summed_exactly_where_the_sum_is_exact() {
     let expected: f64 = values.iter().sum();
     for dtype in REALS {
         let work = reduce(Reduction::Sum, dtype, &[count], None, &values);
-        assert_eq!(work.on(&mut engine), [[expected]]);
+        for sums in work.both(&mut engine) {
+            assert_eq!(sums, [[expected]]);
+        }
         assert_eq!(work.on_cpu(), [[expected]]);
     }
     let mut values = values;
     values[9_876_543] = 1e3;
     for axis in [None, Some(0)] {
         let work = reduce(Reduction::ReduceMax, DType::F32, &[count, 1], axis, &values);
-        assert_eq!(work.on(&mut engine), [[1e3]]);
+        for largest in work.both(&mut engine) {
+            assert_eq!(largest, [[1e3]]);
+        }
     }
 }
 
@@ -133,7 +139,7 @@ fn a_sum_of_many_equal_numbers_does_not_drift() {
     let tenths = vec![0.1; count as usize];
     let work = reduce(Reduction::Sum, DType::F32, &[count], None, &tenths);
     let exact = f64::from(0.1f32) * f64::from(count);
-    for sum in [work.on(&mut engine), work.on_cpu()] {
+    for sum in work.both(&mut engine).into_iter().chain([work.on_cpu()]) {
         assert!((sum[0][0] / exact - 1.0).abs() <= 4.0 * unit(DType::F32), "{sum:?} {exact}");
     }
 }
@@ -141,7 +147,8 @@ fn a_sum_of_many_equal_numbers_does_not_drift() {
 #[test]
 fn no_number_wins_and_infinities_are_kept() {
     let mut engine = engine("no_number_wins");
-    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    // A power of two: its sums are exact.
+    let (inf, nan, huge) = (f64::INFINITY, f64::NAN, 2f64.powi(100));
     type Case<'a> = (&'a [f64], [f64; 4]);
     // Sum, smallest, largest, LogSumExp.
     let cases: &[Case<'_>] = &[
@@ -153,7 +160,7 @@ fn no_number_wins_and_infinities_are_kept() {
         (&[-inf, 0.0], [-inf, -inf, 0.0, 0.0]),
         (&[inf, 1.0, inf], [inf, 1.0, inf, inf]),
         (&[inf, -inf], [nan, -inf, inf, inf]),
-        (&[1e30, -1e30], [0.0, -1e30, 1e30, 1e30]),
+        (&[huge, -huge], [0.0, -huge, huge, huge]),
     ];
     for dtype in REALS {
         for (values, expected) in cases {
@@ -167,7 +174,7 @@ fn no_number_wins_and_infinities_are_kept() {
                     }
                     let work = reduce(*kind, dtype, &shape, None, &many);
                     let expected = rounded(dtype, &[*expected])[0];
-                    let results = engine.as_mut().map(|engine| work.on(engine)).into_iter();
+                    let results = engine.as_mut().map(|engine| work.both(engine)).into_iter().flatten();
                     for result in results.chain([work.on_cpu()]) {
                         let same = result[0][0] == expected || result[0][0].is_nan() && expected.is_nan();
                         assert!(same, "{kind:?} {dtype:?} {values:?} x {repeat}: {result:?}");
@@ -186,7 +193,7 @@ fn log_sum_exp_does_not_overflow_or_vanish() {
             let values: Vec<f64> = (0..1000).map(|i| offset + f64::from(i % 10) * 0.125).collect();
             let exact = offset + (0..10).map(|i| (f64::from(i) * 0.125).exp() * 100.0).sum::<f64>().ln();
             let work = reduce(Reduction::LogSumExp, dtype, &[1000], None, &values);
-            let results = engine.as_mut().map(|engine| work.on(engine)).into_iter();
+            let results = engine.as_mut().map(|engine| work.both(engine)).into_iter().flatten();
             for result in results.chain([work.on_cpu()]) {
                 let bound = unit(dtype) * (2.0 * exact.abs() + 64.0);
                 assert!((result[0][0] - exact).abs() <= bound, "{dtype:?} {offset}: {result:?} {exact}");
@@ -203,8 +210,11 @@ fn kinetic_energy_is_the_reference_s() {
             let p = rounded(dtype, &noise(count, 1));
             let inv_mass: Vec<f64> = rounded(dtype, &noise(count, 2)).iter().map(|m| m.abs()).collect();
             let work = kinetic(dtype, &p, &inv_mass);
-            let (device, cpu) = (work.on(&mut engine)[0][0], work.on_cpu()[0][0]);
-            assert!((device - cpu).abs() <= sum_bound(dtype, count, cpu) + 4.0 * unit(dtype) * cpu);
+            let cpu = work.on_cpu()[0][0];
+            for device in work.both(&mut engine) {
+                let bound = sum_bound(dtype, count, cpu) + 4.0 * unit(dtype) * cpu;
+                assert!((device[0][0] - cpu).abs() <= bound, "{dtype:?} {count}");
+            }
         }
     }
 }

@@ -119,7 +119,7 @@ fn no_thread_loops_for_long_and_workgroups_are_folded() {
     }
     let job = sums(2);
     let few = Limits { groups: [100, 100, 1], ..limits() };
-    let builder = Builder::new(&job, &few);
+    let builder = Builder::new(&job, &few, crate::device::DeviceKind::Discrete);
     assert_eq!(builder.row_of_groups(1, 0), Ok([1, 1, 1]));
     assert_eq!(builder.row_of_groups(101, 0), Ok([51, 2, 1]));
     assert_eq!(builder.row_of_groups(10_000, 0), Ok([100, 100, 1]));

@@ -7,6 +7,7 @@ use super::folder;
 use crate::device::Limits;
 use crate::program::Author;
 use crate::program::Kernel;
+use crate::wgsl;
 use sha2::Digest;
 use sha2::Sha256;
 use std::fs;
@@ -21,10 +22,6 @@ use zerocopy::little_endian::U32;
 
 /// The version of naga that is built in.
 const NAGA: &str = "30.0.2";
-
-/// What else decides how a source is compiled: our own part of the compiler, with its options.
-const COMPILER: [&str; 3] =
-    [include_str!("../wgsl/mod.rs"), include_str!("../wgsl/check.rs"), include_str!("../wgsl/spirv.rs")];
 
 const MAGIC: [u8; 8] = *b"zedspirv";
 
@@ -54,7 +51,7 @@ pub(super) struct Shaders {
 impl Shaders {
     /// In a folder that exists. Makes room in it when it is full.
     pub(super) fn new(folder: PathBuf) -> Self {
-        let compiler = Sha256::digest([[NAGA].as_slice(), &COMPILER].concat().join("\0")).into();
+        let compiler = Sha256::digest([[NAGA].as_slice(), &wgsl::SOURCES].concat().join("\0")).into();
         let shaders = Self { folder, compiler };
         shaders.prune(MAX_FILES);
         shaders

@@ -25,6 +25,11 @@ use naga::valid::Validator;
 use std::error::Error;
 use std::fmt;
 
+/// What of ours decides what a source becomes, options included: compiled shaders that are kept go by it. Linking is not
+/// part of it, because its result is the source.
+pub(crate) const SOURCES: [&str; 4] =
+    [include_str!("mod.rs"), include_str!("check.rs"), include_str!("shared.rs"), include_str!("spirv.rs")];
+
 /// Where in a source, both from 1; columns count bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

@@ -135,3 +135,16 @@ fn sources_with_random_faults_are_refused_or_compiled_and_nothing_panics() {
     }
     assert!(compiled > 0);
 }
+
+#[test]
+fn kept_shaders_go_by_every_file_of_the_compiler() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wgsl");
+    let files = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a file").path());
+    let files: Vec<_> =
+        files.filter(|path| !path.ends_with("tests.rs") && !path.ends_with("link.rs")).collect();
+    assert_eq!(files.len(), SOURCES.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("text");
+        assert!(SOURCES.contains(&text.as_str()), "{}", file.display());
+    }
+}

@@ -9,6 +9,7 @@ pub mod inventory;
 pub mod node;
 pub mod ops;
 pub mod program;
+pub mod queue;
 pub mod result;
 pub mod vk;
 pub mod wgsl;

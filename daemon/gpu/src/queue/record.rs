@@ -25,7 +25,7 @@ use zed_spec::job::Job;
 use zed_spec::job::Source;
 
 /// Bytes of all inputs, or of all outputs, up to which they stay in memory and in the journal.
-pub const SMALL: u64 = 64 << 10;
+pub(super) const SMALL: u64 = 64 << 10;
 
 /// What one job costs in memory beside its text and its arrays, about.
 const OVERHEAD: u64 = 1024;

@@ -193,14 +193,19 @@ impl Schedule {
             .map(|(uid, user)| (*uid, user.weight))
     }
 
-    /// Keeps the table as small as the number of users that matter: one that would begin at [`Schedule::now`] anyway, and
-    /// has no weight, is as good as unknown.
+    /// Keeps the table as small as the number of users that matter. When nobody wants anything, all begin anew; else one who
+    /// would begin at [`Schedule::now`] anyway, and has no weight, is as good as unknown.
     fn forget_idle(&mut self, uid: u32) {
+        let idle = |user: &User| user.waiting.is_empty() && user.out == 0;
+        if self.waiting == 0 && self.users.values().all(idle) {
+            self.users.retain(|_, user| user.weight != DEFAULT_WEIGHT);
+            self.users.values_mut().for_each(|user| user.time = 0);
+            self.now = 0;
+            return;
+        }
         let now = self.now;
-        let idle = |user: &User| {
-            user.waiting.is_empty() && user.out == 0 && user.weight == DEFAULT_WEIGHT && user.time <= now
-        };
-        if self.users.get(&uid).is_some_and(idle) {
+        let unknown = |user: &User| idle(user) && user.weight == DEFAULT_WEIGHT && user.time <= now;
+        if self.users.get(&uid).is_some_and(unknown) {
             self.users.remove(&uid);
         }
     }

@@ -32,6 +32,7 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -348,11 +349,25 @@ impl Drop for Started {
     }
 }
 
+/// For [`crate::Served`] only: its standard input is the socket, its standard error what the returned pipe gives.
+pub(crate) fn start_served(
+    program: &Path,
+    arguments: &[String],
+    environment: &BTreeMap<String, String>,
+    socket: OwnedFd,
+) -> io::Result<(Child, PipeReader)> {
+    let (reader, writer) = io::pipe()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment).current_dir("/").process_group(0);
+    let child = command.stdin(socket).stdout(Stdio::null()).stderr(writer).spawn()?;
+    Ok((child, reader))
+}
+
 fn is_not_now(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn ended_of(status: std::process::ExitStatus) -> Ended {
+pub(crate) fn ended_of(status: std::process::ExitStatus) -> Ended {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => Ended::Exit(code),
@@ -363,7 +378,7 @@ fn ended_of(status: std::process::ExitStatus) -> Ended {
 }
 
 /// True when the child has ended. It is not reaped, so its number stays taken.
-fn has_exited(pid: Pid) -> io::Result<bool> {
+pub(crate) fn has_exited(pid: Pid) -> io::Result<bool> {
     // SAFETY: an all-zero siginfo_t is a valid value of this plain C struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // Of another width and sign on each system; a process id fits into all of them.

@@ -48,6 +48,7 @@ use zed_fs::JobKey;
 use zed_fs::JobPlace;
 use zed_fs::ReplyDone;
 use zed_fs::Side;
+use zed_spec::Diagnostics;
 use zed_spec::job::Reply;
 use zed_spec::job::Source;
 
@@ -218,6 +219,10 @@ fn no_job(key: JobKey) -> CtlError {
         .hint("jobs that ended long ago are forgotten: see `retain`")
 }
 
+fn no_job_text(findings: &Diagnostics) -> CtlError {
+    CtlError::new(Code::BadSpec, findings.render("job"))
+}
+
 impl Gpus for GpuSet {
     fn gpus(&self) -> Vec<u32> {
         self.devices.read().keys().copied().collect()
@@ -312,10 +317,14 @@ impl Gpus for GpuSet {
         }
     }
 
+    fn raw_bytes(&self, gpu: u32, text: &[u8]) -> Result<u64, CtlError> {
+        self.there(gpu)?;
+        zed_spec::job::raw_bytes(text).map_err(|findings| no_job_text(&findings))
+    }
+
     fn submit(&self, caller: Caller, gpu: u32, bytes: &[u8]) -> Result<u64, CtlError> {
         let device = self.there(gpu)?;
-        let parsed = zed_spec::job::parse(bytes)
-            .map_err(|findings| CtlError::new(Code::BadSpec, findings.render("job")))?;
+        let parsed = zed_spec::job::parse(bytes).map_err(|findings| no_job_text(&findings))?;
         device.submit(caller, bytes, parsed)
     }
 

@@ -99,6 +99,20 @@ kinds! {
     VerbAccepted = "verb-accepted",
     /// a verb was refused
     VerbRefused = "verb-refused",
+    /// a GPU takes jobs
+    GpuReady = "gpu-ready",
+    /// the node of a GPU is gone, with what it was running; it is started again
+    GpuLost = "gpu-lost",
+    /// a GPU cannot be used
+    GpuUnusable = "gpu-unusable",
+    /// a GPU job did not end by its deadline
+    GpuTimeout = "gpu-timeout",
+    /// a kernel did not end in time three times in a row and is not run any more
+    GpuEvicted = "gpu-evicted",
+    /// too many timeouts within a minute: only jobs that allow the CPU are run
+    GpuBraked = "gpu-braked",
+    /// a GPU takes all jobs again
+    GpuReleased = "gpu-released",
     /// something is wrong that belongs to no run
     Warning = "warning",
 }

@@ -3,6 +3,7 @@
 use clap::Parser;
 use clap::Subcommand;
 use std::path::PathBuf;
+use std::str::FromStr;
 use zed_host::guest::service::ServiceManager;
 
 /// Makes this host match the specs in its file tree, and shows its state there.
@@ -35,12 +36,35 @@ pub struct Args {
     /// Seconds between two checks of an app's health, for apps whose own interval is shorter
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub health_interval: u64,
+    /// GPUs to use: `off`, `hardware`, `any` (drivers that compute on the CPU too) or `uuid:PREFIX`
+    #[arg(long, value_name = "WHICH", default_value = "hardware")]
+    pub gpu: GpuUse,
     /// For fault tests: `kill:N` or `fail:N` at the N-th fault point
     #[arg(long, hide = true)]
     pub fault: Option<String>,
     /// What else can be done
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// Whether GPUs are used, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GpuUse {
+    /// None: there is no `gpu/`.
+    Off,
+    /// These.
+    Use(zed_gpu::queue::Use),
+}
+
+impl FromStr for GpuUse {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(GpuUse::Off);
+        }
+        text.parse().map(GpuUse::Use).map_err(|why: String| format!("{why}; or off"))
+    }
 }
 
 /// What zedd does besides serving.

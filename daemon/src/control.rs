@@ -30,10 +30,12 @@ use zed_ctl::parse_verb;
 use zed_fs::Caller;
 use zed_fs::Control;
 use zed_fs::Done;
+use zed_fs::Gpus;
 use zed_fs::SpecDir;
 use zed_fs::Ticket;
 use zed_fs::VerbFile;
 use zed_fs::WaitFor;
+use zed_gpu::queue::GpuSet;
 use zed_plan::Plan;
 use zed_plan::RollbackInput;
 use zed_plan::plan_rollback;
@@ -53,6 +55,7 @@ pub struct Daemon {
     events_path: PathBuf,
     log_path: PathBuf,
     uid: u32,
+    gpus: Option<Arc<GpuSet>>,
 }
 
 impl Daemon {
@@ -64,6 +67,7 @@ impl Daemon {
         events: Arc<Events>,
         monitor: Arc<Monitor>,
         log_level: LogLevelHandle,
+        gpus: Option<Arc<GpuSet>>,
     ) -> Self {
         Self {
             deploy_dir: state.deploy_dir(),
@@ -77,6 +81,7 @@ impl Daemon {
             monitor,
             log_level,
             uid: nix::unistd::geteuid().as_raw(),
+            gpus,
         }
     }
 
@@ -259,7 +264,13 @@ impl Control for Daemon {
 
     fn metrics(&self) -> String {
         let counters = Counters { probes: self.monitor.counts(), ..self.metrics.counters() };
-        zed_ctl::render_metrics(&self.shared.world(), &counters)
+        let mut text = zed_ctl::render_metrics(&self.shared.world(), &counters);
+        text.push_str(&self.gpus.as_ref().map(|gpus| gpus.metrics()).unwrap_or_default());
+        text
+    }
+
+    fn gpus(&self) -> Option<Arc<dyn Gpus>> {
+        self.gpus.clone().map(|gpus| gpus as Arc<dyn Gpus>)
     }
 
     fn health(&self, app: &str) -> Option<HealthView> {

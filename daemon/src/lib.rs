@@ -9,6 +9,7 @@ pub mod engine;
 pub mod events;
 pub mod executor;
 pub mod faults;
+pub mod gpus;
 mod guests;
 pub mod import;
 pub mod inventory;

@@ -1,5 +1,5 @@
-//! zedd: serves the tree, or supervises one app, or forwards its traffic, or works on the store while no daemon runs,
-//! or shows the file of its service.
+//! zedd: serves the tree, or supervises one app, or forwards its traffic, or runs jobs on one GPU, or works on the store
+//! while no daemon runs, or shows the file of its service.
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -7,10 +7,13 @@ use zedd::args::Args;
 use zedd::args::Command;
 
 fn main() -> ExitCode {
-    // Supervisors and fronts are started by zedd itself, and must stay small: nothing of the daemon is set up before.
+    // Supervisors, fronts and GPU nodes are started by zedd itself, and must stay small: nothing of the daemon is set up before.
     let mut arguments = std::env::args();
     match arguments.nth(1).as_deref() {
         Some("supervise") => return zed_host::supervise_main(&arguments.collect::<Vec<String>>()),
+        Some("gpu-node") => return zed_gpu::node::node_main(&arguments.collect::<Vec<String>>()),
+        Some("gpu-list") => return zed_gpu::node::list_main(&arguments.collect::<Vec<String>>()),
+        Some("gpu-cpu") => return zed_gpu::node::cpu_main(),
         Some("front") => return zed_front::front_main(&arguments.collect::<Vec<String>>()),
         _ => {}
     }

@@ -103,6 +103,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         drift_interval: Duration::from_secs(args.drift_interval),
     })
     .map_err(|e| crate::chain(&e))?;
+    let gpus = crate::gpus::start(&args.gpu, &state, supervisor()?, events.clone())?;
     let control: Arc<dyn Control> = Arc::new(Daemon::new(
         shared.clone(),
         state.clone(),
@@ -110,6 +111,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         events.clone(),
         monitor.clone(),
         log_level,
+        gpus.clone(),
     ));
     watch::start_apps(host, shared.clone());
     watch::start(vec![state.deploy_dir(), state.plan_dir()], shared.clone());
@@ -124,6 +126,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|e| format!("failed to start the reconcile loop: {e}"))?;
 
     let served = serve_tree(args, &defaults, control, &events, ended);
+    if let Some(gpus) = gpus {
+        gpus.stop();
+    }
     monitor.stop();
     shared.stop();
     inventory.end();

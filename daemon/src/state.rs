@@ -167,6 +167,11 @@ impl StateDir {
         self.root.join("failures").join(run)
     }
 
+    /// Queues, results and caches of GPUs.
+    pub fn gpu_dir(&self) -> PathBuf {
+        self.root.join("gpu")
+    }
+
     /// The daemon's events.
     pub fn events_path(&self) -> PathBuf {
         self.root.join("events")

@@ -352,13 +352,14 @@ impl Drop for Started {
 /// For [`crate::Served`] only: its standard input is the socket, its standard error what the returned pipe gives.
 pub(crate) fn start_served(
     program: &Path,
-    arguments: &[String],
+    argv: &[String],
     environment: &BTreeMap<String, String>,
     socket: OwnedFd,
 ) -> io::Result<(Child, PipeReader)> {
     let (reader, writer) = io::pipe()?;
+    let (name, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment).current_dir("/").process_group(0);
+    command.arg0(name).args(arguments).env_clear().envs(environment).current_dir("/").process_group(0);
     let child = command.stdin(socket).stdout(Stdio::null()).stderr(writer).spawn()?;
     Ok((child, reader))
 }

@@ -23,18 +23,18 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts a program in its own process group. Its standard error is what the returned pipe gives; its standard output is
+    /// Starts a program in its own process group; the first of `argv` is what it is called in `ps`. Its standard error is what the returned pipe gives; its standard output is
     /// nothing.
     ///
     /// # Errors
     /// The system's.
     pub fn start(
         program: &Path,
-        arguments: &[String],
+        argv: &[String],
         environment: &BTreeMap<String, String>,
         socket: OwnedFd,
     ) -> io::Result<(Self, PipeReader)> {
-        let (child, stderr) = start_served(program, arguments, environment, socket)?;
+        let (child, stderr) = start_served(program, argv, environment, socket)?;
         Ok((Self { child, ended: None }, stderr))
     }
 
@@ -89,7 +89,7 @@ mod tests {
     fn start(script: &str) -> (Served, UnixStream, PipeReader) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let environment = BTreeMap::from([("WORD".to_owned(), "given".to_owned())]);
-        let arguments = ["-c".to_owned(), script.to_owned()];
+        let arguments = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
         let (served, stderr) = Served::start(Path::new("/bin/sh"), &arguments, &environment, theirs.into()).unwrap();
         (served, ours, stderr)
     }

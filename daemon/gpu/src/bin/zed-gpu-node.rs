@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("node") => zed_gpu::node::node_main(&arguments.collect::<Vec<String>>()),
         Some("list") => zed_gpu::node::list_main(&arguments.collect::<Vec<String>>()),
+        Some("cpu") => zed_gpu::node::cpu_main(),
         _ => ExitCode::from(2),
     }
 }

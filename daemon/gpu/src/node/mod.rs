@@ -6,6 +6,7 @@
 mod batch;
 mod cache;
 mod canary;
+mod cpu;
 pub mod engine;
 mod error;
 mod folder;
@@ -17,6 +18,7 @@ mod serve;
 mod shaders;
 mod start;
 
+pub use cpu::cpu_main;
 pub use engine::Engine;
 pub use engine::EngineOptions;
 pub use error::JobError;

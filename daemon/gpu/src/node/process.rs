@@ -105,7 +105,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
 
 /// Ends the process soon after the other end of the socket is closed: a kernel that spins never gives the main thread a
 /// chance to notice.
-fn watch(socket: UnixStream, presence: Arc<Presence>) -> io::Result<()> {
+pub(super) fn watch(socket: UnixStream, presence: Arc<Presence>) -> io::Result<()> {
     std::thread::Builder::new().name("gpu-watch".to_owned()).spawn(move || {
         loop {
             // A hang-up is reported without being asked for.

@@ -307,7 +307,7 @@ fn answer(entry: &Entry, device: u64, batch: u32) -> (FromNode, Vec<Cow<'_, [u8]
 }
 
 /// Where in the raw bytes each output begins, and the pieces of these.
-type Outputs<T> = (Vec<Option<u32>>, Vec<T>);
+pub(super) type Outputs<T> = (Vec<Option<u32>>, Vec<T>);
 
 /// Writes outputs to their files, and hands back the others.
 fn collect<'a>(waiting: &'a Waiting, running: &'a Running) -> Result<Outputs<Cow<'a, [u8]>>, Failure> {
@@ -344,7 +344,7 @@ fn place<T: AsRef<[u8]>>(
 }
 
 /// Computes a job by the reference implementation.
-fn compute_on_cpu(waiting: &Waiting) -> Result<Outputs<Vec<u8>>, Failure> {
+pub(super) fn compute_on_cpu(waiting: &Waiting) -> Result<Outputs<Vec<u8>>, Failure> {
     waiting.check()?;
     let job = &waiting.run.job;
     let inputs: Vec<Cow<'_, [u8]>> = job

@@ -13,6 +13,7 @@ mod inner;
 pub mod journal;
 mod kernels;
 mod messages;
+mod metrics;
 mod node;
 mod record;
 mod restore;

@@ -8,6 +8,7 @@ use super::inner::Finished;
 use super::inner::QueueLimits;
 use super::inner::disk_error;
 use super::journal::JournalError;
+use super::metrics::Metrics;
 use super::record::Outputs;
 use super::record::State;
 use super::record::Waiter;
@@ -191,6 +192,15 @@ impl GpuSet {
                 tracing::error!("a thread of the GPU queues ended with a panic");
             }
         }
+    }
+
+    /// All queues in Prometheus' text form.
+    pub fn metrics(&self) -> String {
+        let mut metrics = Metrics::new();
+        for device in self.devices.read().values() {
+            device.look(|inner| metrics.add(inner));
+        }
+        metrics.render()
     }
 
     fn device(&self, gpu: u32) -> Option<Arc<Device>> {

@@ -133,6 +133,8 @@ pub(super) struct Inner {
     pub(super) cpu_allowed: BTreeSet<u64>,
     pub(super) users: BTreeMap<u32, UserCount>,
     pub(super) open_jobs: usize,
+    /// Those of them that wait for inputs.
+    pub(super) waiting_jobs: usize,
     pub(super) open_bytes: u64,
     /// In the order of their ends.
     pub(super) ended: VecDeque<u64>,
@@ -240,6 +242,7 @@ impl Inner {
         self.open_bytes += cost;
         let id = record.id;
         let queued = matches!(record.state, State::Queued);
+        self.waiting_jobs += usize::from(matches!(record.state, State::Waiting));
         self.records.insert(id, record);
         if queued {
             self.enqueue(id);
@@ -249,6 +252,7 @@ impl Inner {
     /// A job waits for its turn.
     pub(super) fn enqueue(&mut self, id: u64) {
         let Some(record) = self.records.get_mut(&id) else { return };
+        self.waiting_jobs -= usize::from(matches!(record.state, State::Waiting));
         record.state = State::Queued;
         self.schedule.push(record.uid, id, record.priority);
         if record.allows_cpu() {
@@ -304,6 +308,7 @@ impl Inner {
         self.dequeue(id);
         let Some(record) = self.records.get_mut(&id) else { return };
         let cost = record.cost();
+        self.waiting_jobs -= usize::from(matches!(record.state, State::Waiting));
         record.state = State::Ended(end, outputs.clone());
         let waiters = std::mem::take(&mut record.waiters);
         if let (false, Some(outcome)) = (waiters.is_empty(), record.outcome()) {

@@ -149,6 +149,7 @@ fn inner(
         cpu_allowed: BTreeSet::new(),
         users: BTreeMap::new(),
         open_jobs: 0,
+        waiting_jobs: 0,
         open_bytes: 0,
         ended: VecDeque::new(),
         ended_bytes: 0,

@@ -157,7 +157,12 @@ fn pause(device: &Device, wait: Option<Duration>) {
 /// One node, from its start to its end.
 fn live(device: &Arc<Device>, host: &Arc<dyn NodeHost>, uuid: Option<crate::device::DeviceUuid>) -> Life {
     let not = |how: String| Life { ready: false, proven: false, how };
-    if device.with(|inner| inner.stopping) {
+    let stopping = device.with(|inner| {
+        // A new one is what was asked for.
+        inner.restart &= uuid.is_none();
+        inner.stopping
+    });
+    if stopping {
         return not(String::new());
     }
     let began = Instant::now();
@@ -191,12 +196,15 @@ fn live(device: &Arc<Device>, host: &Arc<dyn NodeHost>, uuid: Option<crate::devi
         let proven = link.is_some_and(|link| link.proven) || !matches!(cause, Cause::Died(_));
         let told = matches!(cause, Cause::Stopped);
         let how = match &cause {
-            Cause::Died(why) if inner.node.error.is_empty() => why.clone(),
-            Cause::Died(_) => inner.node.error.clone(),
+            // What it said itself of its end says more than how it ended.
+            Cause::Died(_) if uuid.is_some() && !inner.node.error.is_empty() => inner.node.error.clone(),
+            Cause::Died(why) => why.clone(),
             _ => how.clone(),
         };
         let cause = if let Cause::Died(_) = cause { Cause::Died(how.clone()) } else { cause };
         inner.node_ended(&cause);
+        // What it says from now on is not heard.
+        inner.node.epoch += 1;
         inner.node.pid = 0;
         inner.node.since = 0;
         if ready && !told && inner.node.phase != Phase::Unusable {

@@ -3,7 +3,6 @@
 use super::device::Device;
 use super::inner::Inner;
 use super::node::Phase;
-use super::record::State;
 use crate::device::DeviceInfo;
 use crate::program::Author;
 use crate::wire::CacheState;
@@ -86,26 +85,18 @@ impl Inner {
     }
 
     pub(super) fn stats(&self) -> GpuStats {
-        let (mut waiting, mut queued, mut running) = (0, 0, 0);
-        let mut queued_of: BTreeMap<u32, u64> = BTreeMap::new();
-        for record in self.records.values() {
-            match record.state {
-                State::Waiting => waiting += 1,
-                State::Queued | State::Sent => {
-                    queued += 1;
-                    *queued_of.entry(record.uid).or_default() += 1;
-                }
-                State::Running => running += 1,
-                State::Ended(..) => {}
-            }
-        }
+        let begun = self.node.link.as_ref().map_or(&[][..], |link| &link.running);
+        // Those that were cancelled have ended.
+        let running = begun.iter().filter(|sent| sent.cancelled.is_none()).count();
+        let waiting = self.waiting_jobs;
+        let queued = self.open_jobs.saturating_sub(waiting + running);
         let mut users: BTreeMap<String, GpuUserStats> = BTreeMap::new();
         let weighted = self.schedule.weights().map(|(uid, _)| uid);
         for uid in self.users.keys().copied().chain(weighted) {
             let count = self.users.get(&uid).cloned().unwrap_or_default();
             let stats = GpuUserStats {
                 weight: self.schedule.weight(uid),
-                queued: queued_of.get(&uid).copied().unwrap_or(0),
+                queued: count.jobs as u64,
                 ended: count.ended,
                 device_us: count.device_us,
             };
@@ -113,9 +104,9 @@ impl Inner {
         }
         let counts = &self.counts;
         GpuStats {
-            waiting,
-            queued,
-            running,
+            waiting: waiting as u64,
+            queued: queued as u64,
+            running: running as u64,
             queued_bytes: self.open_bytes,
             kept: self.ended.len() as u64,
             submitted: counts.submitted,

@@ -3,6 +3,7 @@
 mod fake;
 mod faults;
 mod lifecycle;
+mod real;
 mod restart;
 mod shares;
 

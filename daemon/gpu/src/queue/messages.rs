@@ -126,7 +126,11 @@ impl Inner {
 
     /// The node does not have a job any more.
     fn back(&mut self, id: u64) -> Result<Sent, String> {
-        let sent = self.link()?.take(id);
+        let ends = self.stopping || self.restart;
+        let link = self.link()?;
+        let sent = link.take(id);
+        let last = ends && link.has() == 0;
+        self.wake |= last;
         sent.ok_or_else(|| format!("it ended job {id}, which it does not have"))
     }
 

@@ -43,8 +43,8 @@ const LONGEST_LINE: u64 = 4096;
 
 /// Beginnings of the variables by which drivers and their loader are told things.
 const FOR_DRIVERS: [&str; 16] = [
-    "VK_", "LD_", "MESA_", "LP_", "GALLIUM_", "LIBGL_", "RADV_", "AMD_", "ANV_", "INTEL_", "NVK_", "NVIDIA_", "__GL_",
-    "__NV_", "CUDA_", "XDG_",
+    "VK_", "LD_", "MESA_", "LP_", "GALLIUM_", "LIBGL_", "RADV_", "AMD_", "ANV_", "INTEL_", "NVK_", "NVIDIA_",
+    "__GL_", "__NV_", "CUDA_", "XDG_",
 ];
 
 /// The others that they are given.

@@ -53,7 +53,9 @@ impl LogLevelHandle {
 
 /// zed's own targets at this level; libraries only when they warn.
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,zedd={level},zed_fs={level},zed_gpu={level},zed_store={level},zed_host={level}"))
+    EnvFilter::new(format!(
+        "warn,zedd={level},zed_fs={level},zed_gpu={level},zed_store={level},zed_host={level}"
+    ))
 }
 
 /// Starts logging. `ZED_LOG` overrides the filter, in tracing's syntax.

@@ -90,7 +90,8 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let environment = BTreeMap::from([("WORD".to_owned(), "given".to_owned())]);
         let arguments = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
-        let (served, stderr) = Served::start(Path::new("/bin/sh"), &arguments, &environment, theirs.into()).unwrap();
+        let (served, stderr) =
+            Served::start(Path::new("/bin/sh"), &arguments, &environment, theirs.into()).unwrap();
         (served, ours, stderr)
     }
 
@@ -107,7 +108,8 @@ mod tests {
 
     #[test]
     fn it_is_spoken_to_over_its_standard_input_and_its_complaints_are_read() {
-        let (mut served, mut socket, mut stderr) = start("read line; echo \"$line $WORD\" >&0; echo why >&2; exit 7");
+        let (mut served, mut socket, mut stderr) =
+            start("read line; echo \"$line $WORD\" >&0; echo why >&2; exit 7");
         socket.write_all(b"hello\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();

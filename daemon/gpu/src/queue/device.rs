@@ -208,7 +208,9 @@ fn judge(bytes: &[u8], parsed: Parsed) -> Result<Judged, CtlError> {
         + if job.output_bytes() > SMALL { job.outputs.len() } else { 0 };
     if files > MAX_FILES {
         let text = format!("{files} of its arrays are files; a job may have at most {MAX_FILES}");
-        return Err(CtlError::new(Code::BadSpec, text).hint("put several arrays into one, or use several jobs"));
+        return Err(
+            CtlError::new(Code::BadSpec, text).hint("put several arrays into one, or use several jobs")
+        );
     }
     if job.reply == Reply::Raw && job.output_bytes() > MAX_REPLY {
         let text = format!("a raw reply of {} bytes; it may have at most {MAX_REPLY}", job.output_bytes());

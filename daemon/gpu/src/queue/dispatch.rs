@@ -178,9 +178,11 @@ impl Inner {
             format!("too many jobs of gpu {} did not end in time; the brake is set", self.gpu)
         } else if self.suspects.any_evicted() {
             let kernels = self.kernels.of(record.shape, &record.job, &self.info.limits);
-            let evicted = kernels.as_deref().unwrap_or_default().iter().find(|known| {
-                self.suspects.get(&known.name).is_some_and(|suspect| suspect.evicted)
-            });
+            let evicted = kernels
+                .as_deref()
+                .unwrap_or_default()
+                .iter()
+                .find(|known| self.suspects.get(&known.name).is_some_and(|suspect| suspect.evicted));
             let Some(evicted) = evicted else { return Decision::Device };
             format!(
                 "the kernel {} was evicted: it did not end in time three times in a row; `forgive {}` in gpu/{}/ctl \
@@ -251,8 +253,7 @@ impl Inner {
             let (turn, bytes, alone, deadline) = (one.turn, one.bytes, one.alone, record.job.deadline);
             sent.push(Sent { id, turn, bytes, alone, deadline, cancelled: None });
         }
-        let files: Vec<BorrowedFd<'_>> =
-            chosen.iter().flat_map(|one| &one.files).map(AsFd::as_fd).collect();
+        let files: Vec<BorrowedFd<'_>> = chosen.iter().flat_map(|one| &one.files).map(AsFd::as_fd).collect();
         let Some(link) = &mut self.node.link else { return };
         if link.has() == 0 {
             link.heard = Instant::now();
@@ -330,7 +331,8 @@ mod tests {
         };
         let inputs = vec![Payload::Raw(300), Payload::File(2)];
         let outputs = vec![None, Some(3)];
-        let run = RunRef { id: 400, job: &job, on_cpu: true, inputs: inputs.clone(), outputs: outputs.clone() };
+        let run =
+            RunRef { id: 400, job: &job, on_cpu: true, inputs: inputs.clone(), outputs: outputs.clone() };
         let owned = Run { id: 400, job: job.clone(), on_cpu: true, inputs, outputs };
         assert_eq!(
             postcard::to_allocvec(&ToNodeRef::Run(vec![run])).unwrap(),

@@ -40,8 +40,13 @@ impl JobFiles {
     pub(super) fn make(&self, id: u64, side: Side, name: &str, size: u64, bytes: &[u8]) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(id))?;
         let path = self.path(id, side, name);
-        let mut file =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
         file.set_len(size)?;
         file.write_all(bytes)?;
         Ok(file)

@@ -195,7 +195,10 @@ impl Inner {
     /// Appends to the journal what nobody waits for. A disk that is full costs the memory of it, not the work.
     pub(super) fn log(&mut self, entry: &Entry, raw: &[&[u8]]) {
         if let Err(error) = self.append(entry, raw) {
-            self.notice(NoticeKind::Warning, format!("the GPU queue's journal could not be written: {error}"));
+            self.notice(
+                NoticeKind::Warning,
+                format!("the GPU queue's journal could not be written: {error}"),
+            );
         }
     }
 
@@ -208,9 +211,15 @@ impl Inner {
         let user = self.users.get(&uid).cloned().unwrap_or_default();
         let (jobs, bytes) = (self.limits.jobs, self.limits.bytes);
         let full = if self.open_jobs >= jobs || self.open_bytes + cost > bytes {
-            format!("the queue of gpu {} is full: {} jobs with {} bytes", self.gpu, self.open_jobs, self.open_bytes)
+            format!(
+                "the queue of gpu {} is full: {} jobs with {} bytes",
+                self.gpu, self.open_jobs, self.open_bytes
+            )
         } else if user.jobs as u64 >= part(jobs as u64) || user.bytes + cost > part(bytes) {
-            format!("user {uid} has {} jobs with {} bytes in the queue of gpu {}", user.jobs, user.bytes, self.gpu)
+            format!(
+                "user {uid} has {} jobs with {} bytes in the queue of gpu {}",
+                user.jobs, user.bytes, self.gpu
+            )
         } else {
             return Ok(());
         };
@@ -346,7 +355,9 @@ impl Inner {
             State::Ended(..) => return false,
             State::Waiting | State::Queued => {}
             // The device may go on with it for a moment: what comes of it is thrown away.
-            State::Sent | State::Running => self.node.cancelled(id, Instant::now() + self.limits.cancel_grace),
+            State::Sent | State::Running => {
+                self.node.cancelled(id, Instant::now() + self.limits.cancel_grace)
+            }
         }
         self.wake = true;
         let outputs = Outputs::Memory(Vec::new());

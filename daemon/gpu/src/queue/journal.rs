@@ -213,7 +213,8 @@ fn replay_file(path: &Path, each: &mut dyn FnMut(Entry, Vec<u8>)) -> Result<Opti
     if !fill(&mut file, &mut header).map_err(failed("read", path))? {
         return Ok(None);
     }
-    let header = Header::read_from_bytes(&header).map_err(|_| failed("read", path)(io::ErrorKind::Other.into()))?;
+    let header =
+        Header::read_from_bytes(&header).map_err(|_| failed("read", path)(io::ErrorKind::Other.into()))?;
     if header.magic != MAGIC {
         return Ok(Some(0));
     }
@@ -376,7 +377,11 @@ pub fn write_base(dir: &Path, number: u64, snapshot: &Snapshot) -> io::Result<u6
 fn private(path: &Path, append: bool) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.create(true).mode(0o600);
-    if append { options.append(true) } else { options.write(true).truncate(true) };
+    if append {
+        options.append(true)
+    } else {
+        options.write(true).truncate(true)
+    };
     options.open(path)
 }
 
@@ -391,7 +396,8 @@ impl Journal {
             fs::rename(path, &kept).map_err(failed("set aside", path))?;
         }
         let number = found.next_number;
-        let base_length = write_base(dir, number, snapshot).map_err(failed("write", &base_path(dir, number)))?;
+        let base_length =
+            write_base(dir, number, snapshot).map_err(failed("write", &base_path(dir, number)))?;
         let path = log_path(dir, number);
         let file = Self::open_log(&path).map_err(failed("create", &path))?;
         let journal = Self {

@@ -221,7 +221,8 @@ impl Inner {
             },
             Cause::Stalled if running.is_empty() && window.len() == 1 => {
                 for sent in &window {
-                    let text = format!("the node did not begin it within {:?} and was ended", self.limits.stall);
+                    let text =
+                        format!("the node did not begin it within {:?} and was ended", self.limits.stall);
                     self.settle(*sent, micros(self.limits.stall));
                     self.counts.timeouts += 1;
                     self.fail(sent.id, text);
@@ -274,7 +275,8 @@ impl Inner {
         let on_cpu = record.on_cpu.is_some();
         let kernels = self.kernels.of(record.shape, &record.job, &self.info.limits).unwrap_or_default();
         let blamed = if on_cpu { Vec::new() } else { blamed(&kernels) };
-        let text = timeout_text(record.job.deadline, if on_cpu { "the CPU" } else { &self.info.model }, &blamed);
+        let text =
+            timeout_text(record.job.deadline, if on_cpu { "the CPU" } else { &self.info.model }, &blamed);
         self.notice(NoticeKind::Timeout, format!("job {}: {text}", sent.id));
         if !on_cpu {
             let consequence = self.suspects.timeout(blamed.iter().copied(), now_ms());

@@ -94,7 +94,8 @@ impl Metrics {
                 "zed_gpu_brake" => u64::from(inner.suspects.brake()),
                 "zed_gpu_evicted_kernels" => evicted as u64,
                 "zed_gpu_jobs_ended_total" => {
-                    let ends = [("done", counts.done), ("failed", counts.failed), ("cancelled", counts.cancelled)];
+                    let ends =
+                        [("done", counts.done), ("failed", counts.failed), ("cancelled", counts.cancelled)];
                     for (how, count) in ends {
                         family.value(&format!("{label},how=\"{how}\""), count);
                     }

@@ -229,12 +229,7 @@ impl Record {
     ///
     /// # Errors
     /// There is none of that name, or not yet; it cannot be written (any more).
-    pub(super) fn buffer(
-        &self,
-        side: Side,
-        name: &str,
-        write: bool,
-    ) -> Result<Option<Arc<[u8]>>, CtlError> {
+    pub(super) fn buffer(&self, side: Side, name: &str, write: bool) -> Result<Option<Arc<[u8]>>, CtlError> {
         let none = || CtlError::new(Code::NotFound, format!("job {} has no array `{name}` there", self.id));
         match side {
             Side::In => {

@@ -131,7 +131,8 @@ fn ended(inner: &mut Inner, id: u64, end: End, raw: &[u8]) {
 impl Inner {
     /// The job that zedd died with too often.
     pub(super) fn fail_interrupted(&mut self, id: u64) {
-        let text = format!("zedd ended {MOST_INTERRUPTIONS} times while it ran this job; it is not run again");
+        let text =
+            format!("zedd ended {MOST_INTERRUPTIONS} times while it ran this job; it is not run again");
         self.end(id, How::Failed(text), JobTimes::default(), Outputs::Memory(Vec::new()));
     }
 

@@ -254,7 +254,8 @@ impl Gpus for GpuSet {
     }
 
     fn shaders(&self, gpu: u32) -> Vec<String> {
-        let names = |inner: &super::inner::Inner| inner.kernels.seen().keys().map(ToString::to_string).collect();
+        let names =
+            |inner: &super::inner::Inner| inner.kernels.seen().keys().map(ToString::to_string).collect();
         self.device(gpu).map(|device| device.look(names)).unwrap_or_default()
     }
 
@@ -300,7 +301,9 @@ impl Gpus for GpuSet {
                 Side::In => record
                     .job
                     .inputs()
-                    .map(|(_, array, from)| place(&array.name, array.bytes(), waits && from == Source::Upload))
+                    .map(|(_, array, from)| {
+                        place(&array.name, array.bytes(), waits && from == Source::Upload)
+                    })
                     .collect(),
                 Side::Out if !record.done() => Vec::new(),
                 Side::Out => {
@@ -324,9 +327,11 @@ impl Gpus for GpuSet {
         })?;
         match memory {
             Some(bytes) => Ok(BufferContent::Memory(bytes)),
-            None => device.files.open(key.id, side, name, write).map(BufferContent::File).map_err(|error| {
-                disk_error(&format!("`{name}` of job {} cannot be opened", key.id), &error)
-            }),
+            None => {
+                device.files.open(key.id, side, name, write).map(BufferContent::File).map_err(|error| {
+                    disk_error(&format!("`{name}` of job {} cannot be opened", key.id), &error)
+                })
+            }
         }
     }
 

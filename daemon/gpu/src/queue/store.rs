@@ -102,8 +102,7 @@ pub(super) fn open(
         inner.notice(super::host::NoticeKind::Warning, text);
     }
     let mut replay = Replay::default();
-    let found =
-        journal::replay(&dir, &mut |entry, raw| replay.entry(&mut inner, &shapes, entry, &raw))?;
+    let found = journal::replay(&dir, &mut |entry, raw| replay.entry(&mut inner, &shapes, entry, &raw))?;
     for (path, at) in &found.damaged {
         let text = format!(
             "`{}` is damaged at byte {at}: jobs of after that are lost; the file is kept as `.damaged`",
@@ -130,13 +129,7 @@ pub(super) fn open(
     Ok(Arc::new(device))
 }
 
-fn inner(
-    gpu: u32,
-    info: DeviceInfo,
-    device: String,
-    dir: &Path,
-    common: &Common,
-) -> Inner {
+fn inner(gpu: u32, info: DeviceInfo, device: String, dir: &Path, common: &Common) -> Inner {
     Inner {
         gpu,
         info,
@@ -177,7 +170,9 @@ fn read_suspects(dir: &Path) -> (Suspects, Option<String>) {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (Suspects::default(), None),
-        Err(error) => return (Suspects::default(), Some(format!("`{}` cannot be read: {error}", path.display()))),
+        Err(error) => {
+            return (Suspects::default(), Some(format!("`{}` cannot be read: {error}", path.display())));
+        }
     };
     match serde_json::from_slice::<SuspectsFile>(&bytes) {
         Ok(file) if file.format <= SUSPECTS_FORMAT => (file.suspects, None),

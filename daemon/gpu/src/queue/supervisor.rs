@@ -307,7 +307,8 @@ fn watch(device: &Device, began: Instant) -> Cause {
         match wait(device, began) {
             Task::End(cause) => return cause,
             Task::Gone => {
-                let told = |inner: &mut Inner| inner.node.link.as_ref().is_some_and(|link| link.stopped.is_some());
+                let told =
+                    |inner: &mut Inner| inner.node.link.as_ref().is_some_and(|link| link.stopped.is_some());
                 return if device.with(told) { Cause::Stopped } else { Cause::Died(String::new()) };
             }
             Task::Stop => device.with(|inner| {
@@ -452,7 +453,8 @@ fn chores(device: &Device) {
         let removed = std::mem::take(&mut inner.removed);
         let changed = std::mem::take(&mut inner.suspects_changed);
         let suspects = changed.then(|| inner.suspects.clone());
-        let number = inner.wants_base().then(|| inner.journal.as_mut().map(super::journal::Journal::rotate)).flatten();
+        let number =
+            inner.wants_base().then(|| inner.journal.as_mut().map(super::journal::Journal::rotate)).flatten();
         let snapshot = match number {
             Some(Ok(number)) => {
                 let next = device.ids.load(std::sync::atomic::Ordering::Relaxed);
@@ -484,7 +486,10 @@ fn chores(device: &Device) {
                 }
             }
             Err(error) => {
-                inner.notice(NoticeKind::Warning, format!("a base of the journal could not be written: {error}"));
+                inner.notice(
+                    NoticeKind::Warning,
+                    format!("a base of the journal could not be written: {error}"),
+                );
             }
         });
     }

@@ -229,7 +229,14 @@ mod tests {
         );
         play(
             "another kernel's timeouts",
-            &[Timeout("a", 0), Timeout("a", far), Timeout("b", 2 * far), Evicted(&[]), Timeout("a", 3 * far), Evicted(&["a"])],
+            &[
+                Timeout("a", 0),
+                Timeout("a", far),
+                Timeout("b", 2 * far),
+                Evicted(&[]),
+                Timeout("a", 3 * far),
+                Evicted(&["a"]),
+            ],
         );
     }
 

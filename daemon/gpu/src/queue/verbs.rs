@@ -54,7 +54,12 @@ impl Device {
                     let text = format!("the priority {priority} is not between -100 and 100");
                     return Err(refused(Code::BadArgument, text));
                 }
-                _ => return Err(refused(Code::BadArgument, "this is said to a device, not to a job".to_owned())),
+                _ => {
+                    return Err(refused(
+                        Code::BadArgument,
+                        "this is said to a device, not to a job".to_owned(),
+                    ));
+                }
             };
             if done {
                 return Ok(());

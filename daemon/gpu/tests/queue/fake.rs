@@ -203,7 +203,13 @@ impl Node {
         Ok(())
     }
 
-    fn submit(&mut self, sender: &mut Sender, batch: &[Run], raw: &[u8], files: &[std::fs::File]) -> io::Result<()> {
+    fn submit(
+        &mut self,
+        sender: &mut Sender,
+        batch: &[Run],
+        raw: &[u8],
+        files: &[std::fs::File],
+    ) -> io::Result<()> {
         let ids: Vec<u64> = batch.iter().map(|run| run.id).collect();
         self.settings.begun.lock().extend(&ids);
         sender.send(&FromNode::Began(ids), &[], &[])?;

@@ -152,7 +152,8 @@ fn all_jobs_of_a_batch_that_a_lost_device_took_along_fail_with_one_cause() {
     bench.say(GpuVerb::Resume);
     let texts: Vec<String> = ids.iter().map(|id| bench.outcome(*id).map(drop).unwrap_err().message).collect();
     for (id, text) in ids.iter().zip(&texts) {
-        let expected = format!("job {id}: the node of gpu 0 ended while it ran this job: the device fell off the bus");
+        let expected =
+            format!("job {id}: the node of gpu 0 ended while it ran this job: the device fell off the bus");
         assert_eq!(*text, expected);
     }
     let next = bench.submit(user(1), &job("Exp"));

@@ -157,7 +157,9 @@ fn a_real_shader_that_never_ends_costs_its_job_and_is_evicted_at_the_third_offen
 #[test]
 fn kill_9_of_a_real_node_with_100_jobs_loses_only_what_ran() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(bench) = real("kill_9_of_a_real_node_with_100_jobs_loses_only_what_ran", dir.path()) else { return };
+    let Some(bench) = real("kill_9_of_a_real_node_with_100_jobs_loses_only_what_ran", dir.path()) else {
+        return;
+    };
     let warm = bench.submit(user(1), &job("Exp"));
     assert!(bench.outcome(warm).is_ok());
     let ids: Vec<u64> = (0..100).map(|_| bench.submit(user(1), &job("Exp"))).collect();
@@ -180,7 +182,10 @@ fn kill_9_of_a_real_node_with_100_jobs_loses_only_what_ran() {
 #[test]
 fn while_the_brake_is_set_a_real_node_computes_on_the_cpu_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(bench) = real("while_the_brake_is_set_a_real_node_computes_on_the_cpu_and_says_so", dir.path()) else { return };
+    let Some(bench) = real("while_the_brake_is_set_a_real_node_computes_on_the_cpu_and_says_so", dir.path())
+    else {
+        return;
+    };
     for _ in 0..5 {
         let hangs = bench.submit(user(1), spin());
         drop(bench.outcome(hangs));
@@ -189,7 +194,10 @@ fn while_the_brake_is_set_a_real_node_computes_on_the_cpu_and_says_so() {
     }
     assert!(bench.set.suspects(0).unwrap().brake);
     let id = bench.submit(user(1), &job_with("Exp", "fallback: Allow, reply: Text"));
-    assert_eq!(std::str::from_utf8(&bench.reply(id).unwrap()).unwrap(), "# out f32 [2]\n2.7182817 7.389056\n");
+    assert_eq!(
+        std::str::from_utf8(&bench.reply(id).unwrap()).unwrap(),
+        "# out f32 [2]\n2.7182817 7.389056\n"
+    );
     let view = bench.job(id);
     assert_eq!(view.ran_on, "cpu");
     assert!(view.fallback.contains("brake"), "{}", view.fallback);
@@ -200,14 +208,18 @@ fn for_a_device_that_is_gone_a_process_without_a_driver_computes() {
     let dir = tempfile::tempdir().unwrap();
     let host = Vanished(RealHost(dir.path().join("cache")));
     let told = Told::default();
-    let set = GpuSet::open(dir.path(), Arc::new(host), Arc::new(told.clone()), QueueLimits::default()).unwrap();
+    let set =
+        GpuSet::open(dir.path(), Arc::new(host), Arc::new(told.clone()), QueueLimits::default()).unwrap();
     set.start(Use::Hardware).unwrap();
     let bench = Bench { set, host: FakeHost::default(), told };
     bench.until("it is unusable", || bench.set.info(0).is_some_and(|info| info.state == "unusable"));
     let forbids = bench.submit(user(1), &job("Exp"));
     assert!(bench.outcome(forbids).unwrap_err().message.contains("unusable"));
     let id = bench.submit(user(1), &job_with("Exp", "fallback: Allow, reply: Text"));
-    assert_eq!(std::str::from_utf8(&bench.reply(id).unwrap()).unwrap(), "# out f32 [2]\n2.7182817 7.389056\n");
+    assert_eq!(
+        std::str::from_utf8(&bench.reply(id).unwrap()).unwrap(),
+        "# out f32 [2]\n2.7182817 7.389056\n"
+    );
     let view = bench.job(id);
     assert_eq!((view.ran_on.as_str(), view.device.as_str()), ("cpu", ""));
     assert_eq!(bench.set.stats(0).unwrap().fallbacks, 1);

@@ -1,5 +1,8 @@
 //! Queues with fake nodes: what is promised of jobs when nodes hang, die and lie, and when zedd is killed.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what is wrong")]
+#![expect(clippy::print_stdout, reason = "a test that does not run says so")]
+
 mod fake;
 mod faults;
 mod lifecycle;

@@ -33,3 +33,54 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
     builder.dispatch_kernel(Arc::new(kernel), buffers, Push::new(), *groups);
     Ok(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::program;
+    use crate::ops::testing::Text;
+    use crate::ops::testing::limits;
+    use crate::ops::testing::validate;
+    use zed_spec::job::DType;
+    use zed_spec::job::Job;
+    use zed_spec::job::Op;
+
+    const SOURCE: &str = "
+        struct S { a: atomic<u32>, v: vec2<f64>, m: array<array<i32, 3>, 2>, d: mat2x3<f32> }
+        var<workgroup> one: S;
+        var<workgroup> many: array<S, 4>;
+        var<workgroup> flag: bool;
+        @group(0) @binding(0) var<storage, read> a: array<f64>;
+        @group(0) @binding(1) var<storage, read_write> b: array<f64, 8>;
+        @compute @workgroup_size(4) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            var sum = 0.0lf;
+            for (var i = 0u; i < arrayLength(&a); i++) { sum += tanh_f64(a[i]) / f64(many[i].m[1][i] % 3); }
+            loop { if flag { break; } sum += one.v[id.x]; flag = sum > 7.0lf; }
+            b[id.x] = sum + f64(atomicAdd(&one.a, 1u)) + f64(one.d[1][id.x]);
+        }";
+
+    fn job(groups: [u32; 3]) -> Job {
+        let mut text = Text::default();
+        let a = text.input(DType::F64, &[8]);
+        let op = Op::Wgsl { source: SOURCE.to_owned(), inputs: vec![a], groups };
+        let b = text.step_as(op, &[(DType::F64, &[8])]);
+        text.job(&b)
+    }
+
+    #[test]
+    fn a_shader_with_all_checks_and_zeroed_memory_is_valid_spirv() {
+        let program = program(&job([1, 1, 1]), &limits()).expect("a program");
+        validate("a_shader_with_all_checks_and_zeroed_memory_is_valid_spirv", &[program]);
+    }
+
+    #[test]
+    fn what_a_device_cannot_bind_or_dispatch_is_refused() {
+        let few = crate::device::Limits { bindings: 1, ..limits() };
+        let error = program(&job([1, 1, 1]), &few).expect_err("two bindings");
+        assert_eq!(error.to_string(), "step 1 (Wgsl) needs 2 bindings, which this device does not have");
+        let error = program(&job([1, 70_000, 1]), &limits()).expect_err("many groups");
+        assert_eq!(
+            error.to_string(),
+            "step 1 (Wgsl) needs [1, 70000, 1] workgroups, which this device does not have"
+        );
+    }
+}

@@ -156,7 +156,7 @@ pub enum FromNode {
     /// The first and last message: the device cannot be used, and why.
     Unusable(String),
     /// These jobs are being run now, in one submit: their deadlines begin. Of jobs that take less than a millisecond it is
-    /// said together with their end.
+    /// said together with their end, of a user's before its kernels are compiled.
     Began(Vec<u64>),
     /// A job is done.
     Done {

@@ -162,7 +162,7 @@ fn other_numbers_in_a_job_need_no_other_pipeline_and_no_other_memory() {
         let job = scaled(100, f64::from(factor));
         let running = engine.begin(&job).unwrap();
         assert_eq!(running.prepared.pipelines, u32::from(factor == 0), "{factor}");
-        assert!(running.prepared.kernels.is_some(), "the plan is new");
+        assert!(running.prepared.planned, "the plan is new");
         engine.end(running);
         let got = engine.compute(&job, &[&input]).unwrap();
         assert_eq!(floats(&got[0]), numbers(100, f32::from(factor)));
@@ -171,7 +171,7 @@ fn other_numbers_in_a_job_need_no_other_pipeline_and_no_other_memory() {
         used = now;
     }
     let running = engine.begin(&scaled(100, 1499.0)).unwrap();
-    assert_eq!(running.prepared.kernels, None, "the plan is known");
+    assert!(!running.prepared.planned, "the plan is known");
     engine.end(running);
 }
 
@@ -221,4 +221,19 @@ fn jobs_that_run_together_do_not_share_memory() {
         assert!(floats(found) == numbers(n, f32::from(number * (number % 4))), "{number}");
     }
     together.into_iter().for_each(|running| engine.end(running));
+}
+
+#[test]
+fn the_kernels_of_a_job_are_told_before_they_are_compiled_and_once() {
+    let Some(mut engine) = engine_with("engine", DeviceOptions::default()) else { return };
+    let user = common::user_job(64, "b[i] = a[i];");
+    for (job, is_user) in [(user, true), (scaled(64, 2.0), false)] {
+        let mut told = Vec::new();
+        let running = engine.begin_with(&job, |kernels, user| told.push((kernels.len(), user))).unwrap();
+        assert_eq!((running.user(), running.prepared.pipelines), (is_user, 1));
+        engine.end(running);
+        let running = engine.begin_with(&job, |kernels, user| told.push((kernels.len(), user))).unwrap();
+        engine.end(running);
+        assert_eq!(told, [(1, is_user)]);
+    }
 }

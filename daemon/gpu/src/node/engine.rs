@@ -135,7 +135,7 @@ struct Compiled {
 }
 
 /// What preparing a job took.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// Microseconds for compiling shaders and making pipelines.
     pub compile: u64,
@@ -145,8 +145,8 @@ pub struct Prepared {
     pub pipelines: u32,
     /// Shaders of them whose SPIR-V was on disk.
     pub shader_hits: u32,
-    /// The job's kernels, each once, when its plan is new.
-    pub kernels: Option<Vec<KernelId>>,
+    /// Its plan is new.
+    pub planned: bool,
 }
 
 /// A job with its memory: its inputs are written, it is run, its outputs are read, and it is ended.
@@ -268,7 +268,7 @@ impl Engine {
         program: Program,
         inputs: &[&[u8]],
     ) -> Result<Vec<Vec<u8>>, JobError> {
-        let (plan, prepared) = self.plan(job, program)?;
+        let (plan, prepared) = self.plan(job, program, |_, _| ())?;
         let running = self.instance(plan, prepared)?;
         self.finish(running, inputs)
     }
@@ -307,6 +307,19 @@ impl Engine {
     /// # Errors
     /// Why it cannot be computed.
     pub fn begin(&mut self, job: &Job) -> Result<Running, JobError> {
+        self.begin_with(job, |_, _| ())
+    }
+
+    /// The same; if it has to be prepared, `planned` hears of its kernels, and whether a user wrote one of them, before any
+    /// is compiled: a compiler may hang like a device.
+    ///
+    /// # Errors
+    /// As [`Engine::begin`].
+    pub fn begin_with(
+        &mut self,
+        job: &Job,
+        planned: impl FnOnce(&[KernelId], bool),
+    ) -> Result<Running, JobError> {
         let key = PlanKey {
             arrays: &job.arrays,
             inputs: job.inputs.len(),
@@ -325,7 +338,7 @@ impl Engine {
         let info = self.device.info();
         let program = ops::program_on(job, &info.limits, info.kind)?;
         let key = self.key.clone();
-        let (plan, prepared) = self.plan(job, program)?;
+        let (plan, prepared) = self.plan(job, program, planned)?;
         make_room(&mut self.plans, PLANS);
         self.plans.insert(key, Kept { value: Arc::clone(&plan), used: self.clock });
         self.shapes.retain(|_, shape| shape.strong_count() > 0);
@@ -402,18 +415,26 @@ impl Engine {
         self.device.trim();
     }
 
-    fn plan(&mut self, job: &Job, program: Program) -> Result<(Arc<Plan>, Prepared), JobError> {
+    fn plan(
+        &mut self,
+        job: &Job,
+        program: Program,
+        planned: impl FnOnce(&[KernelId], bool),
+    ) -> Result<(Arc<Plan>, Prepared), JobError> {
         let layout = layout(job, &program, &self.device.info().limits)?;
-        let mut prepared = Prepared::default();
         let mut kernels: Vec<KernelId> = Vec::new();
-        let mut pipelines = Vec::with_capacity(program.dispatches.len());
         for dispatch in &program.dispatches {
             if !kernels.contains(&dispatch.kernel.id) {
                 kernels.push(dispatch.kernel.id.clone());
             }
+        }
+        planned(&kernels, layout.user);
+        let mut prepared = Prepared::default();
+        let mut pipelines = Vec::with_capacity(program.dispatches.len());
+        for dispatch in &program.dispatches {
             pipelines.push(self.pipeline(&dispatch.kernel, &mut prepared)?);
         }
-        prepared.kernels = Some(kernels);
+        prepared.planned = true;
         let parts = program.dispatches.iter().zip(&layout.bindings);
         let key = Arc::new(ShapeKey {
             buffers: layout.buffers.clone(),

@@ -15,6 +15,7 @@ use super::message::Waiting;
 use super::process::Presence;
 use super::start::micros;
 use crate::ops;
+use crate::program::KernelId;
 use crate::vk::VkError;
 use crate::wire::FromNode;
 use crate::wire::JobTimes;
@@ -75,6 +76,8 @@ impl From<io::Error> for End {
 struct Entry {
     waiting: Waiting,
     state: Result<Running, Failure>,
+    /// That it began was said already.
+    began: bool,
 }
 
 /// The node.
@@ -163,11 +166,11 @@ impl Node {
     /// Runs the first jobs that wait, in one submit.
     fn on_device(&mut self) -> Result<(), End> {
         let mut entries = self.gather()?;
-        let ids: Vec<u64> =
-            entries.iter().filter(|entry| entry.state.is_ok()).map(|entry| entry.waiting.run.id).collect();
-        let batch = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let runs = entries.iter().filter(|entry| entry.state.is_ok());
+        let batch = u32::try_from(runs.clone().count()).unwrap_or(u32::MAX);
+        let ids: Vec<u64> = runs.filter(|entry| !entry.began).map(|entry| entry.waiting.run.id).collect();
         let (mut began, mut device) = ((!ids.is_empty()).then_some(FromNode::Began(ids)), 0);
-        if began.is_some() {
+        if batch > 0 {
             let mut running: Vec<&mut Running> =
                 entries.iter_mut().filter_map(|entry| entry.state.as_mut().ok()).collect();
             let started = Instant::now();
@@ -221,7 +224,8 @@ impl Node {
                 self.waiting.push_front(next);
                 break;
             }
-            let state = match self.prepare(&next) {
+            let mut began = false;
+            let state = match self.prepare(&next, &mut began)? {
                 Err(Unprepared::Lost(call)) => return self.lost(None, call),
                 // Those before it hold memory, which they give back after their run.
                 Err(Unprepared::Memory(_)) if entries.iter().any(|entry| entry.state.is_ok()) => {
@@ -229,34 +233,49 @@ impl Node {
                     break;
                 }
                 Err(Unprepared::Memory(failure) | Unprepared::Failed(failure)) => Err(failure),
-                Ok(running) => {
-                    if let Some(kernels) = running.prepared.kernels.clone() {
-                        self.sender.send(&FromNode::Kernels { id: next.run.id, kernels }, &[], &[])?;
-                    }
-                    Ok(running)
-                }
+                Ok(running) => Ok(running),
             };
-            entries.push(Entry { waiting: next, state });
+            entries.push(Entry { waiting: next, state, began });
         }
         Ok(entries)
     }
 
-    fn prepare(&mut self, waiting: &Waiting) -> Result<Running, Unprepared> {
-        waiting.check().map_err(Unprepared::Failed)?;
+    /// Gives a job its memory and reads its inputs. Of a user's job it is said that it began before its kernels are
+    /// compiled, so that its deadline watches the compilers too.
+    fn prepare(&mut self, waiting: &Waiting, began: &mut bool) -> Result<Result<Running, Unprepared>, End> {
+        if let Err(failure) = waiting.check() {
+            return Ok(Err(Unprepared::Failed(failure)));
+        }
+        let id = waiting.run.id;
+        let mut said = Ok(());
+        let planned = |kernels: &[KernelId], user: bool| {
+            *began = user;
+            let kernels = (FromNode::Kernels { id, kernels: kernels.to_vec() }, Vec::new());
+            let messages =
+                std::iter::once(kernels).chain(user.then(|| (FromNode::Began(vec![id]), Vec::new())));
+            said = self.sender.send_many(&messages.collect::<Vec<_>>());
+        };
         // What a fault of ours makes of one job must not take the others along.
-        let begun = catch_unwind(AssertUnwindSafe(|| self.engine.begin(&waiting.run.job)));
-        let begun =
-            begun.map_err(|_| Unprepared::Failed(Failure::new("preparing the job panicked; report this")))?;
-        let mut running = begun.map_err(|error| match &error {
-            JobError::Device(VkError::Lost(call)) => Unprepared::Lost(call),
-            JobError::Device(VkError::Memory { .. }) => Unprepared::Memory(Failure::of(&error)),
-            _ => Unprepared::Failed(Failure::of(&error)),
-        })?;
+        let begun = catch_unwind(AssertUnwindSafe(|| self.engine.begin_with(&waiting.run.job, planned)));
+        said?;
+        let mut running = match begun {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => {
+                return Ok(Err(match &error {
+                    JobError::Device(VkError::Lost(call)) => Unprepared::Lost(call),
+                    JobError::Device(VkError::Memory { .. }) => Unprepared::Memory(Failure::of(&error)),
+                    _ => Unprepared::Failed(Failure::of(&error)),
+                }));
+            }
+            Err(_) => {
+                return Ok(Err(Unprepared::Failed(Failure::new("preparing the job panicked; report this"))));
+            }
+        };
         match waiting.fill(&mut running) {
-            Ok(()) => Ok(running),
+            Ok(()) => Ok(Ok(running)),
             Err(failure) => {
                 self.engine.end(running);
-                Err(Unprepared::Failed(failure))
+                Ok(Err(Unprepared::Failed(failure)))
             }
         }
     }

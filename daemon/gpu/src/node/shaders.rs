@@ -177,6 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn all_of_our_part_of_the_compiler_counts() {
+        // What links sources shows in the sources.
+        let other = ["link.rs", "tests.rs"];
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wgsl")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let counts = COMPILER.contains(&text.as_str());
+            assert!(counts || other.iter().any(|name| path.ends_with(name)), "{} must count", path.display());
+        }
+    }
+
+    #[test]
     fn another_compiler_does_not_find_what_this_one_kept() {
         let kernel = Kernel::new("k", "source".into(), Author::User, 1, 0);
         let ours = Shaders::new(PathBuf::from("/there is no such folder"));

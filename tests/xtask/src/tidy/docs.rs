@@ -110,20 +110,47 @@ fn adrs(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Every error that TROUBLESHOOTING explains is one that the program prints.
+/// Every error that TROUBLESHOOTING explains, or GPU lists, is one that the program prints.
 fn error_texts(tree: &Tree, findings: &mut Vec<Finding>) {
-    const PAGE: &str = "docs/TROUBLESHOOTING.md";
-    let Some(page) = tree.files.get(PAGE) else { return };
     let sources = tree.with_extension("rs").filter(|(path, _)| !path.starts_with("tests/"));
     let sources: String = sources.map(|(_, text)| joined_lines(text)).collect();
-    for (number, line) in (1..).zip(page.lines()) {
-        let Some(text) = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`')) else { continue };
+    let heading = |line: &str| line.strip_prefix("### `")?.strip_suffix('`').map(str::to_owned);
+    explained(tree, "docs/TROUBLESHOOTING.md", "", heading, &sources, findings);
+    explained(tree, "docs/GPU.md", "## Errors by their text", first_cell, &sources, findings);
+}
+
+/// The texts of one section of a page, or of the whole page, are in the sources.
+fn explained(
+    tree: &Tree,
+    page: &str,
+    section: &str,
+    text_of: impl Fn(&str) -> Option<String>,
+    sources: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(text) = tree.files.get(page) else { return };
+    let mut inside = section.is_empty();
+    for (number, line) in (1..).zip(text.lines()) {
+        if !section.is_empty() && line.starts_with("## ") {
+            inside = line == section;
+        }
+        let Some(text) = text_of(line).filter(|_| inside) else { continue };
         let pieces = text.split("...").map(|piece| piece.trim_matches(['(', ')', ' ']));
         for piece in pieces.filter(|piece| piece.len() > 5 && !sources.contains(piece)) {
             let message = format!("no source prints `{piece}`");
-            findings.push(Finding { path: PAGE.into(), line: number, rule: "error-texts", message });
+            findings.push(Finding { path: page.into(), line: number, rule: "error-texts", message });
         }
     }
+}
+
+/// What a table's row begins with, if that is in backquotes.
+fn first_cell(line: &str) -> Option<String> {
+    let cell = line.strip_prefix("| `")?;
+    let text = match cell.strip_prefix('`') {
+        Some(text) => text.split_once("``")?.0,
+        None => cell.split_once('`')?.0,
+    };
+    Some(text.to_owned())
 }
 
 /// Source text in which a string that goes on over lines is one line.

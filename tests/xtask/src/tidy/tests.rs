@@ -183,4 +183,8 @@ fn errors_that_are_explained_are_printed_somewhere() {
         let files = [("daemon/a.rs", source), ("docs/TROUBLESHOOTING.md", heading)];
         assert_eq!(rules(docs::check, &files).len(), found, "{heading}");
     }
+    let table = "## Other\n| `nobody says this` | |\n## Errors by their text\n| `the pool ... is full` (EAGAIN) | |\n\
+                 | ``the pool `x` is lost`` | |\n";
+    let files = [("daemon/a.rs", source), ("docs/GPU.md", table)];
+    assert_eq!(rules(docs::check, &files), ["docs/GPU.md:5 error-texts"]);
 }

@@ -20,6 +20,8 @@ use nix::errno::Errno;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use zed_ctl::CtlError;
 
@@ -28,6 +30,12 @@ const MAX_TEXT: usize = 1 << 20;
 
 /// The most raw bytes that follow a text.
 const MAX_RAW: u64 = 64 << 20;
+
+/// The most bytes of jobs that are not complete, of all handles together.
+const MAX_GATHERED: usize = 256 << 20;
+
+/// How many there are.
+static GATHERED: AtomicUsize = AtomicUsize::new(0);
 
 /// The most replies of one handle that nobody has read.
 const MAX_OWED: usize = 1 << 16;
@@ -151,13 +159,10 @@ impl QueueHandle {
         let before = gathered.part;
         let seen = gathered.follow(&self.shared, rest);
         let judged = match seen {
-            Ok(Seen::More) => {
-                if let Part::Raw(left) = gathered.part {
-                    gathered.bytes.reserve_exact(rest.len() + usize::try_from(left).unwrap_or(0));
-                }
-                gathered.bytes.extend_from_slice(rest);
-                return Ok(rest.len());
-            }
+            Ok(Seen::More) => match gathered.keep(rest) {
+                Ok(()) => return Ok(rest.len()),
+                Err(full) => Err(full),
+            },
             Ok(Seen::Ends(count)) => self.submit(gathered, caller, rest.get(..count).unwrap_or_default()),
             Ok(Seen::Wrong) => self.submit(gathered, caller, rest),
             Err(fault) => Err(fault),
@@ -183,7 +188,7 @@ impl QueueHandle {
             return Err(Fault::new(Errno::EAGAIN, text));
         }
         let before = gathered.bytes.len();
-        let job = if before == 0 {
+        let job: &[u8] = if before == 0 {
             last
         } else {
             gathered.bytes.extend_from_slice(last);
@@ -191,6 +196,7 @@ impl QueueHandle {
         };
         match self.shared.gpus.submit(caller, self.shared.gpu, job) {
             Ok(id) => {
+                gathered.bytes.truncate(before);
                 self.shared.errors.clear(&self.shared.error_file);
                 if self.readable {
                     self.shared.owe(id);
@@ -356,7 +362,24 @@ impl Gathered {
         Ok(raw)
     }
 
+    /// Keeps a piece until the rest comes.
+    fn keep(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        if GATHERED.fetch_add(piece.len(), Relaxed) + piece.len() > MAX_GATHERED {
+            GATHERED.fetch_sub(piece.len(), Relaxed);
+            let text = format!(
+                "jobs that are not complete take {MAX_GATHERED} bytes already\nhint: write this again when some of them are"
+            );
+            return Err(Fault::new(Errno::EAGAIN, text));
+        }
+        if let Part::Raw(left) = self.part {
+            self.bytes.reserve_exact(piece.len() + usize::try_from(left).unwrap_or(0));
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
     fn forget(&mut self) {
+        GATHERED.fetch_sub(self.bytes.len(), Relaxed);
         // A large buffer is given back; a small one serves the next job.
         if self.bytes.capacity() > MAX_TEXT {
             self.bytes = Vec::new();
@@ -366,6 +389,12 @@ impl Gathered {
         self.later = true;
         self.full = false;
         self.too_big = false;
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        GATHERED.fetch_sub(self.bytes.len(), Relaxed);
     }
 }
 

@@ -5,6 +5,8 @@
 use super::node::Node;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::fmt;
+use std::fmt::Write as _;
 
 /// The number of the top.
 pub const ROOT_INO: u64 = 1;
@@ -12,12 +14,25 @@ pub const ROOT_INO: u64 = 1;
 /// Numbers of spec files have this bit, so that they never meet the others.
 pub const SPEC_BIT: u64 = 1 << 62;
 
-/// FNV-1a, then mixed: a hash that is the same in every release of every compiler.
-pub fn path_hash(path: &str) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in path.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+/// FNV-1a of what is written to it.
+struct Fnv(u64);
+
+impl fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
     }
+}
+
+/// FNV-1a, then mixed: a hash that is the same in every release of every compiler. Makes no text of a path: a folder may
+/// have many thousand jobs.
+pub fn path_hash(path: &(impl fmt::Display + ?Sized)) -> u64 {
+    let mut fnv = Fnv(0xcbf2_9ce4_8422_2325);
+    // Its writer never fails.
+    let _ = write!(fnv, "{path}");
+    let mut hash = fnv.0;
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= hash >> 29;
@@ -47,7 +62,7 @@ impl Known {
         if let Some(ino) = self.numbers.get(node) {
             return *ino;
         }
-        let mut ino = path_hash(&node.to_string());
+        let mut ino = path_hash(node);
         while self.nodes.get(&ino).is_some_and(|(other, _)| other != node) {
             ino = (ino + 1) & (SPEC_BIT - 1);
         }

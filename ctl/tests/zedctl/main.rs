@@ -543,6 +543,7 @@ fn a_bug_report_holds_no_spec_and_no_value() {
     fake.put("apps/hello/log", "starting with hunter2\n");
     fake.put("apps/hello/env", "TOKEN=hunter2\n");
     fake.put("events", "");
+    fake.put("gpu/0/suspects", "brake no\n");
     let to = tempfile::tempdir().unwrap();
     let file = to.path().join("report.tar.gz");
     let ran = fake.run(&["bugreport", "-o", &file.display().to_string()]);
@@ -557,6 +558,7 @@ fn a_bug_report_holds_no_spec_and_no_value() {
         files.insert(path.display().to_string(), text);
     }
     assert_eq!(files["apps/hello/log"], "starting with ***\n");
+    assert_eq!(files["gpu/0/suspects"], "brake no\n");
     assert!(files["unread"].contains("metrics: failed to read"), "{}", files["unread"]);
     for (name, text) in &files {
         assert!(!text.contains("hunter2"), "{name}");

@@ -111,6 +111,11 @@ impl Report {
                 self.take(tree, &format!("deploy/{name}.{file}"));
             }
         }
+        for gpu in self.listed(tree, "gpu") {
+            for file in ["info.json", "stats", "suspects", "error"] {
+                self.take(tree, &format!("gpu/{gpu}/{file}"));
+            }
+        }
         for app in self.listed(tree, "apps") {
             for file in
                 ["status.json", "history", "snapshots", "rollback", "health", "hosts", "crash", "error"]

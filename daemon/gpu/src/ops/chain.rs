@@ -147,11 +147,17 @@ impl Layout {
         let threads = d.clamp(32, 256).next_power_of_two();
         let parts = d.div_ceil(threads * ELEMENTS_A_THREAD);
         let elements = d.div_ceil(threads * parts);
-        // Of chain.wgsl, for a block: itself, its turns with their elements, the levels of the tree with its sums.
-        let block = 1 + BLOCK * (1 + elements) + threads.ilog2() * (1 + BLOCK);
+        let block = block_iterations(threads, elements);
         // One turn more than steps.
         Self { threads, parts, steps: MAX_ITERATIONS / block * BLOCK - 1 }
     }
+}
+
+/// Of chain.wgsl, for a block: itself, its turns with their elements, the levels of the tree with its sums. Drivers count the
+/// round that ends a loop, too.
+fn block_iterations(threads: u32, elements: u32) -> u32 {
+    let levels = threads.ilog2();
+    1 + (BLOCK + 1) + BLOCK * (elements + 1) + (levels + 1) + levels * (BLOCK + 1)
 }
 
 /// `Chain`. Returns how many steps it took.
@@ -230,7 +236,7 @@ mod tests {
             assert!(threads * parts * ELEMENTS_A_THREAD >= d && threads <= 256, "{d}");
             let blocks = (steps + 1).div_ceil(BLOCK);
             let elements = d.div_ceil(threads * parts);
-            let iterations = blocks * (1 + BLOCK * (1 + elements) + threads.ilog2() * (1 + BLOCK));
+            let iterations = blocks * block_iterations(threads, elements);
             assert!(iterations <= 60_000 && steps > 1000, "{d}: {iterations} for {steps}");
         }
     }

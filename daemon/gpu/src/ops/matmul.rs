@@ -14,7 +14,7 @@ use zed_spec::job::DType;
 use zed_spec::job::MatmulVariant;
 use zed_spec::job::Op;
 
-/// The most elements of the inner axis that one dispatch sums: at most 5/16 of as many iterations in any variant. A
+/// The most elements of the inner axis that one dispatch sums: at most 6/16 of as many iterations in any variant. A
 /// multiple of every tile.
 const MAX_CHUNK: u32 = 1 << 17;
 

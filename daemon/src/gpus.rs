@@ -5,7 +5,9 @@
 use crate::args::GpuUse;
 use crate::events::About;
 use crate::events::Events;
+use crate::inventory::Inventory;
 use crate::serve::Failure;
+use crate::shared::Shared;
 use crate::state::StateDir;
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +28,7 @@ use zed_gpu::queue::NodeProcess;
 use zed_gpu::queue::NoticeKind;
 use zed_gpu::queue::Notices;
 use zed_gpu::queue::QueueLimits;
+use zed_gpu::queue::Use;
 use zed_host::CommandRequest;
 use zed_host::Ended;
 use zed_host::Runner;
@@ -59,15 +62,25 @@ pub fn start(
     state: &StateDir,
     program: SupervisorProgram,
     events: Arc<Events>,
+    inventory: Arc<Inventory>,
 ) -> Result<Option<Arc<GpuSet>>, Failure> {
     let GpuUse::Use(which) = which else { return Ok(None) };
     let root = state.gpu_dir();
-    let host = Host { program: program.path, cache: root.join("cache"), runner: Runner::default() };
+    let (program, cache, runner) = (program.path, root.join("cache"), Runner::default());
+    let host = Host { program, cache, runner, inventory };
     let limits = QueueLimits::default();
     let set = GpuSet::open(&root, Arc::new(host), Arc::new(Telling(events)), limits)
         .map_err(|e| crate::chain(&e))?;
     set.start(which.clone()).map_err(|e| format!("failed to start the GPU queues: {e}"))?;
     Ok(Some(set))
+}
+
+/// The list of this host's GPUs; nothing is looked for when none are to be used.
+pub fn inventory(which: &GpuUse, shared: &Arc<Shared>) -> Arc<Inventory> {
+    match which {
+        GpuUse::Off => Inventory::none(),
+        GpuUse::Use(which) => Inventory::look_for(shared.clone(), *which == Use::Any),
+    }
 }
 
 /// Nodes are this program again.
@@ -76,6 +89,8 @@ struct Host {
     /// Where nodes keep what they have compiled.
     cache: PathBuf,
     runner: Runner,
+    /// Is told what drivers list.
+    inventory: Arc<Inventory>,
 }
 
 /// What drivers may be told by the environment of zedd.
@@ -87,8 +102,9 @@ fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(text).filter(|(name, _)| wanted(name)).collect()
 }
 
-impl NodeHost for Host {
-    fn devices(&self) -> Result<Vec<DeviceInfo>, String> {
+impl Host {
+    /// All devices of all drivers, as another process finds them.
+    fn list(&self) -> Result<Vec<DeviceInfo>, String> {
         let request = CommandRequest {
             argv: ["zedd", "gpu-list", "--allow-cpu"].map(str::to_owned).into(),
             program: Some(self.program.clone()),
@@ -109,6 +125,15 @@ impl NodeHost for Host {
         let list = text.lines().rev().find(|line| line.starts_with('['));
         let list = list.ok_or_else(|| "`zedd gpu-list` printed no list".to_owned())?;
         serde_json::from_str(list).map_err(|e| format!("`zedd gpu-list` printed something else: {e}"))
+    }
+}
+
+impl NodeHost for Host {
+    fn devices(&self) -> Result<Vec<DeviceInfo>, String> {
+        let listed = self.list();
+        // Drivers that cannot be asked show nothing.
+        self.inventory.tell_vulkan(listed.clone().unwrap_or_default());
+        listed
     }
 
     fn start(&self, device: Option<DeviceUuid>) -> io::Result<NodeProcess> {

@@ -33,23 +33,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Bytes of output to keep: prtconf prints some hundred kilobytes.
 const KEEP: usize = 4 << 20;
 
-/// What will be told of Vulkan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vulkan {
-    /// Nothing: there are no nodes.
-    Untold,
-    /// [`Inventory::tell_vulkan`] will be called.
-    Told {
-        /// A driver that computes on the CPU counts as a GPU.
-        cpu: bool,
-    },
-}
-
 /// What is known of the host's GPUs.
 pub struct Inventory {
     known: Mutex<Known>,
     shared: Option<Arc<Shared>>,
-    vulkan: Vulkan,
+    /// A driver that computes on the CPU counts as a GPU.
+    cpu: bool,
     patience: Duration,
     since: Instant,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -65,20 +54,21 @@ struct Known {
 impl Inventory {
     /// None, and nothing is looked for.
     pub fn none() -> Arc<Self> {
-        Self::new(None, Vulkan::Untold, Duration::ZERO)
+        Self::new(None, false, Duration::ZERO)
     }
 
-    /// Starts to look. Wakes the loop when something was found.
-    pub fn look_for(shared: Arc<Shared>, vulkan: Vulkan) -> Arc<Self> {
+    /// Starts to look, and expects to be told what Vulkan shows. Wakes the loop when something was found. With `cpu`, a
+    /// driver that computes on the CPU counts as a GPU.
+    pub fn look_for(shared: Arc<Shared>, cpu: bool) -> Arc<Self> {
         let stopping = shared.stopping.clone();
-        let inventory = Self::new(Some(shared), vulkan, PATIENCE);
+        let inventory = Self::new(Some(shared), cpu, PATIENCE);
         inventory.look(System::here(), Arc::new(HostPrograms { runner: Runner::default(), stopping }));
         inventory
     }
 
-    fn new(shared: Option<Arc<Shared>>, vulkan: Vulkan, patience: Duration) -> Arc<Self> {
+    fn new(shared: Option<Arc<Shared>>, cpu: bool, patience: Duration) -> Arc<Self> {
         let (known, since, threads) = (Mutex::default(), Instant::now(), Mutex::default());
-        Arc::new(Self { known, shared, vulkan, patience, since, threads })
+        Arc::new(Self { known, shared, cpu, patience, since, threads })
     }
 
     fn look(self: &Arc<Self>, system: System<'static>, programs: Arc<dyn Programs + Send + Sync>) {
@@ -136,8 +126,7 @@ impl Inventory {
     /// waited for.
     pub fn complete(&self) -> Option<GpuInventory> {
         let known = self.known.lock();
-        let told = self.vulkan == Vulkan::Untold || known.seen.vulkan.is_some();
-        let all = known.pci && known.nvidia && told;
+        let all = known.pci && known.nvidia && known.seen.vulkan.is_some();
         (all || self.since.elapsed() >= self.patience).then(|| self.list(&known))
     }
 
@@ -150,7 +139,7 @@ impl Inventory {
     }
 
     fn list(&self, known: &Known) -> GpuInventory {
-        GpuInventory::new(&known.seen, self.vulkan == Vulkan::Told { cpu: true })
+        GpuInventory::new(&known.seen, self.cpu)
     }
 }
 
@@ -213,9 +202,9 @@ mod tests {
         panic!("{what} did not come to be");
     }
 
-    fn hanging(patience: Duration, vulkan: Vulkan) -> (Arc<Inventory>, mpsc::Sender<()>) {
+    fn hanging(patience: Duration) -> (Arc<Inventory>, mpsc::Sender<()>) {
         let (go, hang) = mpsc::channel();
-        let inventory = Inventory::new(Some(Arc::new(Shared::new())), vulkan, patience);
+        let inventory = Inventory::new(Some(Arc::new(Shared::new())), false, patience);
         inventory.look(System::Linux(std::path::Path::new("/none")), Arc::new(Hanging(Mutex::new(hang))));
         until("an answer of the bus", || inventory.known.lock().pci);
         (inventory, go)
@@ -223,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_program_that_hangs_keeps_nothing_but_the_record_waiting() {
-        let (inventory, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
+        let (inventory, go) = hanging(Duration::from_secs(3600));
         inventory.tell_vulkan(Vec::new());
         assert_eq!(inventory.facts().get("gpus").map(String::as_str), Some("0"));
         assert_eq!(inventory.complete(), None);
@@ -234,13 +223,13 @@ mod tests {
 
     #[test]
     fn a_program_that_hangs_for_ever_is_not_waited_for() {
-        let (inventory, _go) = hanging(Duration::ZERO, Vulkan::Untold);
+        let (inventory, _go) = hanging(Duration::ZERO);
         assert_eq!(inventory.complete(), Some(GpuInventory::default()));
     }
 
     #[test]
-    fn the_record_waits_for_vulkan_where_it_will_be_told() {
-        let (inventory, go) = hanging(Duration::from_secs(3600), Vulkan::Told { cpu: false });
+    fn the_record_waits_for_vulkan() {
+        let (inventory, go) = hanging(Duration::from_secs(3600));
         go.send(()).unwrap();
         until("the answer of nvidia-smi", || inventory.known.lock().nvidia);
         assert_eq!(inventory.complete(), None);
@@ -268,7 +257,7 @@ mod tests {
     #[test]
     fn the_end_of_the_daemon_ends_the_programs_that_still_run() {
         let shared = Arc::new(Shared::new());
-        let inventory = Inventory::new(Some(shared.clone()), Vulkan::Untold, PATIENCE);
+        let inventory = Inventory::new(Some(shared.clone()), false, PATIENCE);
         let runner = Runner::default();
         let programs = HostPrograms { runner: runner.clone(), stopping: shared.stopping.clone() };
         inventory.look(System::Linux(std::path::Path::new("/none")), Arc::new(Sleeping(programs)));

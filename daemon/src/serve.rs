@@ -8,8 +8,6 @@ use crate::engine::Parts;
 use crate::events::About;
 use crate::events::Events;
 use crate::faults::Faults;
-use crate::inventory::Inventory;
-use crate::inventory::Vulkan;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -87,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let at_least = Duration::from_secs(args.health_interval);
     let monitor = Monitor::new(host.clone(), steps, shared.clone(), events.clone(), at_least);
     monitor.start().map_err(|e| format!("failed to start the health checks: {e}"))?;
-    let inventory = Inventory::look_for(shared.clone(), Vulkan::Untold);
+    let inventory = crate::gpus::inventory(&args.gpu, &shared);
     let engine = Engine::new(Parts {
         inventory: inventory.clone(),
         monitor: monitor.clone(),
@@ -103,7 +101,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         drift_interval: Duration::from_secs(args.drift_interval),
     })
     .map_err(|e| crate::chain(&e))?;
-    let gpus = crate::gpus::start(&args.gpu, &state, supervisor()?, events.clone())?;
+    let gpus = crate::gpus::start(&args.gpu, &state, supervisor()?, events.clone(), inventory.clone())?;
     let control: Arc<dyn Control> = Arc::new(Daemon::new(
         shared.clone(),
         state.clone(),

@@ -106,8 +106,8 @@ impl Inventory {
         }
     }
 
-    /// Vulkan shows these devices, by rank: all of them, not only those that a node has. Called after Vulkan was asked,
-    /// also when it shows nothing, and again when a node came up with another driver.
+    /// Vulkan shows these devices, by rank: all of them, not only those that a node has. Called each time after
+    /// Vulkan was asked, also when it shows nothing.
     pub fn tell_vulkan(&self, devices: Vec<DeviceInfo>) {
         self.learn(&[], |known| known.seen.vulkan = Some(devices));
     }

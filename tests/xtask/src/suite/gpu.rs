@@ -12,5 +12,13 @@ pub(super) fn tier(options: &Options, sum: &mut Counts) -> Result<Outcome, Strin
         Err(why) => return Ok(Outcome::NotRun(why)),
     };
     let env: Vec<(&str, &OsStr)> = env.iter().map(|(key, value)| (*key, value.as_os_str())).collect();
-    super::tests(sum, &["--package", "zed-gpu"], &Pick::All, &env)
+    let nodes = super::tests(sum, &["--package", "zed-gpu"], &Pick::All, &env)?;
+    if let Some(why) = super::without_mount(options)? {
+        println!("   jobs through the tree are not tried: {why}");
+        return Ok(nodes);
+    }
+    super::build_programs()?;
+    let select = ["--package", "zed-tests", "--features", "zed-tests/fuse"];
+    let shells = super::tests(sum, &select, &Pick::Only("gpu"), &env)?;
+    Ok(if matches!(nodes, Outcome::Passed) { shells } else { nodes })
 }

@@ -17,6 +17,8 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use zed_ctl::EventKind;
 use zed_gpu::device::DeviceInfo;
@@ -67,7 +69,7 @@ pub fn start(
     let GpuUse::Use(which) = which else { return Ok(None) };
     let root = state.gpu_dir();
     let (program, cache, runner) = (program.path, root.join("cache"), Runner::default());
-    let host = Host { program, cache, runner, inventory };
+    let host = Host { program, cache, runner, stopping: AtomicBool::new(false), inventory };
     let limits = QueueLimits::default();
     let set = GpuSet::open(&root, Arc::new(host), Arc::new(Telling(events)), limits)
         .map_err(|e| crate::chain(&e))?;
@@ -89,6 +91,7 @@ struct Host {
     /// Where nodes keep what they have compiled.
     cache: PathBuf,
     runner: Runner,
+    stopping: AtomicBool,
     /// Is told what drivers list.
     inventory: Arc<Inventory>,
 }
@@ -115,7 +118,7 @@ impl Host {
             grace: Duration::from_secs(1),
             keep: LIST_BYTES,
         };
-        let finished = self.runner.run(&request, None).map_err(|e| crate::chain(&e))?;
+        let finished = self.runner.run(&request, Some(&self.stopping)).map_err(|e| crate::chain(&e))?;
         let text = String::from_utf8_lossy(&finished.output);
         if finished.ended != Ended::Exit(0) {
             let last = text.lines().last().unwrap_or_default();
@@ -134,6 +137,10 @@ impl NodeHost for Host {
         // Drivers that cannot be asked show nothing.
         self.inventory.tell_vulkan(listed.clone().unwrap_or_default());
         listed
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     fn start(&self, device: Option<DeviceUuid>) -> io::Result<NodeProcess> {

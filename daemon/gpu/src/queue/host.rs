@@ -15,6 +15,9 @@ pub trait NodeHost: Send + Sync + 'static {
     /// In words, when they cannot be listed.
     fn devices(&self) -> Result<Vec<DeviceInfo>, String>;
 
+    /// Nobody waits for a list of devices any more.
+    fn stop(&self);
+
     /// Starts a node for one device, or, without one, a node that computes everything on the CPU.
     ///
     /// # Errors

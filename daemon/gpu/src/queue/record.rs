@@ -203,9 +203,13 @@ impl Record {
         let State::Ended(end, _) = &self.state else { return None };
         Some(match &end.how {
             How::Done { .. } => Ok("done\n".to_owned()),
-            How::Failed(error) => Err(CtlError::new(Code::Failed, format!("job {}: {error}", self.id))),
-            How::Cancelled => Err(CtlError::new(Code::Failed, format!("job {} was cancelled", self.id))),
+            How::Failed(error) => Err(self.not_done(format!("job {}: {error}", self.id))),
+            How::Cancelled => Err(self.not_done(format!("job {} was cancelled", self.id))),
         })
+    }
+
+    fn not_done(&self, text: String) -> CtlError {
+        CtlError::new(Code::Failed, text).hint(format!("jobs/{}/status says what it was", self.id))
     }
 
     /// Its end, for those who wait; nothing while it has not ended.

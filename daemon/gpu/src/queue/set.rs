@@ -186,11 +186,13 @@ impl GpuSet {
     /// Ends all nodes: what runs gets a moment, what waits goes on when zedd is back. Returns when they have ended.
     pub fn stop(&self) {
         self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.host.stop();
         for device in self.devices.read().values() {
             device.with(super::inner::Inner::stop);
         }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
+        // The one that looks for devices starts others.
+        loop {
+            let Some(thread) = self.threads.lock().pop() else { return };
             if thread.join().is_err() {
                 tracing::error!("a thread of the GPU queues ended with a panic");
             }

@@ -108,6 +108,8 @@ impl NodeHost for FakeHost {
         Ok(vec![device(DeviceKind::Discrete, 0xab)])
     }
 
+    fn stop(&self) {}
+
     fn start(&self, uuid: Option<DeviceUuid>) -> io::Result<NodeProcess> {
         let settings = Arc::clone(&self.0);
         let started = if uuid.is_some() { &settings.starts } else { &settings.cpu_starts };

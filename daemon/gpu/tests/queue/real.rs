@@ -27,6 +27,8 @@ impl NodeHost for Vanished {
         FakeHost::default().devices()
     }
 
+    fn stop(&self) {}
+
     fn start(&self, device: Option<DeviceUuid>) -> io::Result<NodeProcess> {
         self.0.start(device)
     }
@@ -43,6 +45,8 @@ impl NodeHost for RealHost {
         let output = program().args(["list", "--allow-cpu"]).output().map_err(|error| error.to_string())?;
         serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
     }
+
+    fn stop(&self) {}
 
     fn start(&self, device: Option<DeviceUuid>) -> io::Result<NodeProcess> {
         let (ours, theirs) = UnixStream::pair()?;

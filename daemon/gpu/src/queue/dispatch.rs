@@ -27,6 +27,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use zed_fs::Side;
 use zed_spec::job::Job;
+use zed_spec::job::Op;
 
 /// Bytes that may be on their way to the node: a socket takes as much without waiting.
 const WINDOW_BYTES: usize = SMALL as usize;
@@ -195,7 +196,10 @@ impl Inner {
         if record.allows_cpu() {
             return Decision::Cpu(why);
         }
-        Decision::Fail(format!("{why} (with `fallback: Allow` the job would run on the CPU)"))
+        // A user's shader has no version for the CPU, and its text may not ask for one.
+        let is_users = record.job.steps.iter().any(|step| matches!(step.op, Op::Wgsl { .. }));
+        let other = if is_users { "" } else { " (with `fallback: Allow` the job would run on the CPU)" };
+        Decision::Fail(format!("{why}{other}"))
     }
 
     fn open_files(&mut self, turn: Turn, bytes: usize, before: usize) -> io::Result<Chosen> {

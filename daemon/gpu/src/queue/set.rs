@@ -236,6 +236,7 @@ fn no_job(key: JobKey) -> CtlError {
 
 fn no_job_text(findings: &Diagnostics) -> CtlError {
     CtlError::new(Code::BadSpec, findings.render("job"))
+        .hint("correct the lines shown and write the job again")
 }
 
 impl Gpus for GpuSet {

@@ -14,3 +14,15 @@ pub mod result;
 pub mod vk;
 pub mod wgsl;
 pub mod wire;
+
+/// An error with its causes: naga says the interesting part last.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

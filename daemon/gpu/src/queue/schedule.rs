@@ -111,25 +111,20 @@ impl Schedule {
 
     /// The next job. It must be [settled](Schedule::settle) or [given back](Schedule::give_back).
     pub fn pop(&mut self) -> Option<Turn> {
-        let (time, uid) = self.active.pop_first()?;
-        let user = self.users.get_mut(&uid)?;
-        let (_, id) = user.waiting.pop_first()?;
-        self.waiting -= 1;
+        let (time, uid) = self.active.first().copied()?;
+        let (_, id) = self.users.get_mut(&uid)?.waiting.pop_first()?;
         self.now = self.now.max(time);
-        let charged = user.estimate;
-        user.time = user.time.saturating_add(user.virtual_time(charged));
-        user.out += 1;
-        if !user.waiting.is_empty() {
-            self.active.insert((user.time, uid));
-        }
-        Some(Turn { id, uid, charged })
+        self.begin(uid, id)
     }
 
     /// A job out of its turn: it is charged as any other.
     pub fn take(&mut self, uid: u32, id: u64, priority: i8) -> Option<Turn> {
-        if !self.users.get_mut(&uid)?.waiting.remove(&(Reverse(priority), id)) {
-            return None;
-        }
+        let is_there = self.users.get_mut(&uid)?.waiting.remove(&(Reverse(priority), id));
+        if is_there { self.begin(uid, id) } else { None }
+    }
+
+    /// Charges a user for a job that has just been taken from those that wait.
+    fn begin(&mut self, uid: u32, id: u64) -> Option<Turn> {
         self.waiting -= 1;
         let user = self.users.get_mut(&uid)?;
         self.active.remove(&(user.time, uid));

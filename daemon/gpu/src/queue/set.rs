@@ -15,6 +15,7 @@ use super::record::Waiter;
 use super::store;
 use super::store::Common;
 use super::supervisor::supervise;
+use crate::chain;
 use crate::device::DeviceInfo;
 use crate::device::DeviceKind;
 use parking_lot::Mutex;
@@ -215,18 +216,6 @@ impl GpuSet {
     fn there(&self, gpu: u32) -> Result<Arc<Device>, CtlError> {
         self.device(gpu).ok_or_else(|| CtlError::new(Code::NotFound, format!("this host has no gpu {gpu}")))
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn no_job(key: JobKey) -> CtlError {

@@ -11,6 +11,7 @@ mod spirv;
 pub use link::link;
 pub use link::link_source;
 
+use crate::chain;
 use crate::device::Limits;
 use crate::program::Author;
 use crate::program::Kernel;
@@ -22,7 +23,6 @@ use naga::valid::Capabilities;
 use naga::valid::ModuleInfo;
 use naga::valid::ValidationFlags;
 use naga::valid::Validator;
-use std::error::Error;
 use std::fmt;
 
 /// What of ours decides what a source becomes, options included: compiled shaders that are kept go by it. Linking is not
@@ -199,18 +199,6 @@ fn parse(source: &str, limits: &Limits) -> Result<Checked, Fault> {
 
 fn place(location: naga::SourceLocation) -> Place {
     Place { line: location.line_number, column: location.line_position }
-}
-
-/// An error with what caused it: naga says the interesting part last.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 /// Our own kernels stay within their buffers and end, so they are compiled without bounds checks and counted loops. A

@@ -239,8 +239,8 @@ pub enum Op {
         /// Step size; negative goes back.
         eps: f64,
     },
-    /// `Chain(family: Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1, steps: 32)`: q, p and inv_mass are [d] or
-    /// [instances, d]. Gives `NAME.q`, `NAME.p`, `NAME.grad` of [steps, d] and `NAME.logp` of [steps], each with the
+    /// `Chain(family: Normal(mu: 0, sigma: 1), q: "q", p: "p", inv_mass: "m", eps: 0.1, steps: 32)`: q, p and inv_mass are `[d]` or
+    /// `[instances, d]`. Gives `NAME.q`, `NAME.p`, `NAME.grad` of `[steps, d]` and `NAME.logp` of `[steps]`, each with the
     /// instances before.
     Chain {
         /// The density.

@@ -1,9 +1,11 @@
 //! The folder that a node keeps its caches in.
 //!
-//!     pipeline_cache/DEVICE.bin    what the driver gave, see `cache.rs`
-//!     pipeline_cache/DEVICE.lock   held by the one node that writes it
-//!     spirv/HASH.spv               shaders, see `shaders.rs`
-//!     driver/                      what drivers keep by themselves
+//! ```text
+//! pipeline_cache/DEVICE.bin    what the driver gave, see `cache.rs`
+//! pipeline_cache/DEVICE.lock   held by the one node that writes it
+//! spirv/HASH.spv               shaders, see `shaders.rs`
+//! driver/                      what drivers keep by themselves
+//! ```
 //!
 //! A file is written whole or not at all. Nothing here is state: all of it may be removed at any time.
 

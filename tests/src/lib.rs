@@ -112,10 +112,17 @@ impl Zed {
         args
     }
 
-    /// Starts zedd and waits until it says `ready`.
+    /// Starts zedd, waits until it says `ready`, and until it has looked at the host, which is a moment later.
     pub fn launch(&mut self) {
         if let Err(why) = self.try_launch() {
             panic!("zedd did not become ready: {why}\n{}", self.daemon_log());
+        }
+        let facts = self.mount().join("hosts/testhost/facts");
+        let until = Instant::now() + DEADLINE;
+        // One that a fault point ends meanwhile is what its test wants.
+        while self.is_running() && !facts.exists() {
+            assert!(Instant::now() < until, "zedd does not look at the host\n{}", self.daemon_log());
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -12,6 +12,9 @@ use zed_spec::job::Job;
 /// After how many bytes of values the text ends.
 pub const MAX_RESULT_TEXT: usize = 1024 * 1024;
 
+/// How many values of one output are enough to reach that: each takes two bytes at least. More need not be read.
+pub const MOST_VALUES: u64 = MAX_RESULT_TEXT as u64 / 2 + 2;
+
 /// The text of the outputs of a job; `outputs` holds the little-endian bytes of each, in the job's order.
 ///
 /// Decimals are the shortest that give the same bits back; besides them there are `nan`, `inf` and `-inf`. A text that was

@@ -337,6 +337,7 @@ impl Engine {
         }
         let info = self.device.info();
         let program = ops::program_on(job, &info.limits, info.kind)?;
+        ops::check_users(job, &info.limits)?;
         let key = self.key.clone();
         let (plan, prepared) = self.plan(job, program, planned)?;
         make_room(&mut self.plans, PLANS);

@@ -52,7 +52,15 @@ pub enum PlanError {
     },
 }
 
-/// The kernels for a job on a GPU with such limits. The same job and limits give the same program.
+/// Checks the shaders that came with a job. For a node only: parsing them may take the process with it.
+///
+/// # Errors
+/// The first that is not to be dispatched, and why.
+pub fn check_users(job: &Job, limits: &Limits) -> Result<(), PlanError> {
+    (0..job.steps.len()).try_for_each(|at| user::check(job, at, limits))
+}
+
+/// The kernels for a job on a GPU with such limits, users' shaders unchecked. The same job and limits give the same program.
 ///
 /// # Errors
 /// What the device cannot do.
@@ -60,7 +68,7 @@ pub fn program(job: &Job, limits: &Limits) -> Result<Program, PlanError> {
     program_on(job, limits, DeviceKind::Discrete)
 }
 
-/// The kernels for a job on a device of that kind with such limits. What is shared in a workgroup is worth its barriers on
+/// The kernels for a job on a device of that kind with such limits, users' shaders unchecked (see [`check_users`]). What is shared in a workgroup is worth its barriers on
 /// GPUs only.
 ///
 /// # Errors

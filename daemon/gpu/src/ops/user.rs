@@ -6,12 +6,15 @@
 use super::PlanError;
 use super::builder::Builder;
 use super::builder::Push;
+use crate::device::Limits;
 use crate::program::Author;
 use crate::program::Buffer;
 use crate::program::Kernel;
 use crate::wgsl;
 use std::sync::Arc;
+use zed_spec::job::Job;
 use zed_spec::job::Op;
+use zed_spec::job::Step;
 
 /// One dispatch: inputs, then outputs. Returns how many steps it took.
 pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanError> {
@@ -25,13 +28,26 @@ pub(super) fn plan(builder: &mut Builder<'_>, at: usize) -> Result<usize, PlanEr
     if groups.iter().zip(builder.limits().groups).any(|(groups, max)| *groups > max) {
         return Err(builder.lacks(at, format!("{groups:?} workgroups")));
     }
-    let kernel = Kernel::new("wgsl", wgsl::link_source(source), Author::User, bindings, 0);
-    let bytes: Vec<u64> = arrays.iter().map(|id| builder.array(*id).bytes()).collect();
-    wgsl::check_user(&kernel, inputs.len(), &bytes, builder.limits())
-        .map_err(|error| PlanError::Shader { step: at + 1, error })?;
+    let kernel = kernel(source, bindings);
     let buffers = arrays.into_iter().map(Buffer::Array).collect();
     builder.dispatch_kernel(Arc::new(kernel), buffers, Push::new(), *groups);
     Ok(1)
+}
+
+fn kernel(source: &str, bindings: u32) -> Kernel {
+    Kernel::new("wgsl", wgsl::link_source(source), Author::User, bindings, 0)
+}
+
+/// Parses the shader of a step and checks it against its arrays. Only a node does this: a source can make the compiler
+/// take the process with it.
+pub(super) fn check(job: &Job, at: usize, limits: &Limits) -> Result<(), PlanError> {
+    let Some(Step { op: Op::Wgsl { source, inputs, .. }, results }) = job.steps.get(at) else {
+        return Ok(());
+    };
+    let bytes: Vec<u64> = inputs.iter().chain(results).map(|id| job.array(*id).bytes()).collect();
+    let kernel = kernel(source, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    wgsl::check_user(&kernel, inputs.len(), &bytes, limits)
+        .map_err(|error| PlanError::Shader { step: at + 1, error })
 }
 
 #[cfg(test)]

@@ -28,12 +28,19 @@ use std::time::Instant;
 use zed_fs::Side;
 use zed_spec::job::Job;
 use zed_spec::job::Op;
+use zed_spec::job::Step;
 
 /// Bytes that may be on their way to the node: a socket takes as much without waiting.
 const WINDOW_BYTES: usize = SMALL as usize;
 
 /// About what the value of a job takes in a message, beside its arrays.
 const VALUE_BYTES: usize = 512;
+
+/// Bytes of the shaders that a job brings along: the only part of its value that can be long.
+fn sources(job: &Job) -> usize {
+    let source = |step: &Step| if let Op::Wgsl { source, .. } = &step.op { source.len() } else { 0 };
+    job.steps.iter().map(source).sum()
+}
 
 /// `wire::Run` without owning the job. Encoded the same.
 #[derive(Serialize)]
@@ -108,6 +115,8 @@ impl Inner {
         let (mut has, mut bytes, mut estimate) = (link.has(), link.bytes(), link.estimate());
         let cpu_only = link.cpu_only;
         let mut chosen: Vec<Chosen> = Vec::new();
+        // Of all that it has: a process may have a thousand files open, not thousands.
+        let mut held = link.files();
         let mut files = 0;
         while has < self.limits.window && (has == 0 || estimate < self.limits.window_us) {
             let Some(turn) = self.next_turn() else { break };
@@ -123,9 +132,9 @@ impl Inner {
                 continue;
             }
             record.on_cpu = if let Decision::Cpu(why) = decision { Some(why) } else { None };
-            let job_bytes = record.raw_bytes() + VALUE_BYTES;
+            let job_bytes = record.raw_bytes() + VALUE_BYTES + sources(&record.job);
             let job_files = if record.has_files() { file_count(record) } else { 0 };
-            let fits = bytes + job_bytes <= WINDOW_BYTES && files + job_files <= MAX_FILES && !record.alone;
+            let fits = bytes + job_bytes <= WINDOW_BYTES && held + job_files <= MAX_FILES && !record.alone;
             if has > 0 && !fits {
                 let priority = record.priority;
                 if record.allows_cpu() {
@@ -137,6 +146,7 @@ impl Inner {
             match self.open_files(turn, job_bytes, files) {
                 Ok(one) => {
                     files += one.files.len();
+                    held += one.files.len();
                     has += 1;
                     bytes += job_bytes;
                     estimate += turn.charged;
@@ -255,7 +265,8 @@ impl Inner {
             let (id, on_cpu) = (record.id, record.on_cpu.is_some());
             runs.push(RunRef { id, job: &record.job, on_cpu, inputs, outputs: one.outputs.clone() });
             let (turn, bytes, alone, deadline) = (one.turn, one.bytes, one.alone, record.job.deadline);
-            sent.push(Sent { id, turn, bytes, alone, deadline, cancelled: None });
+            let files = one.files.len();
+            sent.push(Sent { id, turn, bytes, files, alone, deadline, cancelled: None });
         }
         let files: Vec<BorrowedFd<'_>> = chosen.iter().flat_map(|one| &one.files).map(AsFd::as_fd).collect();
         let Some(link) = &mut self.node.link else { return };

@@ -97,11 +97,15 @@ impl Inner {
 
     fn began(&mut self, ids: &[u64]) -> Result<(), String> {
         let now = Instant::now();
+        let patience = now + self.limits.cancel_grace;
         let link = self.link()?;
         for id in ids {
             let place = link.window.iter().position(|sent| sent.id == *id);
             let sent = place.and_then(|place| link.window.remove(place));
-            let sent = sent.ok_or_else(|| format!("it began job {id}, which it does not have to begin"))?;
+            let mut sent =
+                sent.ok_or_else(|| format!("it began job {id}, which it does not have to begin"))?;
+            // One that was cancelled before has its moment now: it may need no more than that.
+            sent.cancelled = sent.cancelled.map(|at| at.max(patience));
             link.running.push(sent);
         }
         link.began = now;
@@ -165,7 +169,12 @@ impl Inner {
                     Some(Arc::from(raw.get(begin..end)?))
                 })
                 .collect();
-            Outputs::Memory(pieces.ok_or_else(|| format!("it ended job {id} without its outputs"))?)
+            let Some(pieces) = pieces else {
+                let text = format!("it ended job {id} without its outputs");
+                self.fail(id, text.clone());
+                return Err(text);
+            };
+            Outputs::Memory(pieces)
         } else {
             Outputs::Files
         };
@@ -228,6 +237,17 @@ impl Inner {
                     self.fail(sent.id, text);
                 }
             }
+            // A second time, alone: this job is what it dies of.
+            Cause::Died(why)
+                if running.is_empty() && window.len() == 1 && window.iter().all(|sent| sent.alone) =>
+            {
+                for sent in &window {
+                    let text =
+                        format!("the node of gpu {} ended twice before it began this job: {why}", self.gpu);
+                    self.settle(*sent, 0);
+                    self.fail(sent.id, text);
+                }
+            }
             Cause::Died(why) => {
                 let text = format!("the node of gpu {} ended while it ran this job: {why}", self.gpu);
                 for sent in &running {
@@ -239,8 +259,13 @@ impl Inner {
                 again.extend(running.iter().map(|sent| (*sent, false)));
             }
         }
-        let stalled = *cause == Cause::Stalled;
-        again.extend(window.iter().map(|sent| (*sent, stalled)));
+        // What it was preparing is among these, and may be to blame.
+        let suspect = match cause {
+            Cause::Stalled => true,
+            Cause::Died(_) => running.is_empty(),
+            Cause::Deadline | Cause::Cancelled | Cause::Stopped => false,
+        };
+        again.extend(window.iter().map(|sent| (*sent, suspect)));
         self.run_again(&again);
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Sent {
     pub(super) turn: Turn,
     /// Bytes of its message.
     pub(super) bytes: usize,
+    /// Files that it holds open in the node.
+    pub(super) files: usize,
     pub(super) alone: bool,
     pub(super) deadline: Duration,
     /// Nobody wants it any more: the node has until then.
@@ -92,6 +94,11 @@ impl Link {
     /// Bytes that may be in the socket.
     pub(super) fn bytes(&self) -> usize {
         self.window.iter().map(|sent| sent.bytes).sum()
+    }
+
+    /// Files that the node has or will have open.
+    pub(super) fn files(&self) -> usize {
+        self.window.iter().chain(&self.running).map(|sent| sent.files).sum()
     }
 
     /// It has a job beside which nothing is run.

@@ -108,7 +108,6 @@ pub(super) fn supervise(device: &Arc<Device>, host: &Arc<dyn NodeHost>) {
 
 /// The device is unusable: jobs that allow it run on the CPU until somebody says `restart`. False when zedd stops.
 fn on_cpu_until_restart(device: &Arc<Device>, host: &Arc<dyn NodeHost>) -> bool {
-    let life = live(device, host, None);
     let go_on = |inner: &mut Inner| {
         if std::mem::take(&mut inner.restart) {
             inner.node.phase = Phase::Restarting;
@@ -117,17 +116,28 @@ fn on_cpu_until_restart(device: &Arc<Device>, host: &Arc<dyn NodeHost>) -> bool 
         }
         inner.node.phase != Phase::Unusable
     };
-    let again = device.with(|inner| {
-        let again = go_on(inner);
-        if !again && !inner.stopping {
-            inner.notice(NoticeKind::Warning, format!("there is no node for the CPU either: {}", life.how));
-            inner.node.no_cpu = true;
-            inner.pump(true);
+    let mut failures = 0;
+    loop {
+        let life = live(device, host, None);
+        failures = if life.ready { 0 } else { failures + 1 };
+        let (again, stopping, most) =
+            device.with(|inner| (go_on(inner), inner.stopping, inner.limits.failed_starts));
+        if again || stopping {
+            return again;
         }
-        again
-    });
-    if again {
-        return true;
+        if failures >= most {
+            device.with(|inner| {
+                let text = format!("there is no node for the CPU either: {}", life.how);
+                inner.notice(NoticeKind::Warning, text);
+                inner.node.no_cpu = true;
+                inner.pump(true);
+            });
+            break;
+        }
+        // It was ended for a job, or ended by itself: the next one goes on with the others.
+        if !life.proven {
+            pause(device, Some(BACKOFF.0));
+        }
     }
     loop {
         if device.with(|inner| inner.stopping) {
@@ -265,6 +275,12 @@ fn read(device: &Device, epoch: u64, mut receiver: Receiver, began: Instant) {
                     inner.wake = true;
                     return false;
                 }
+                // Killed with something unread in its socket, or in the middle of a message: how it ended says why.
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    inner.node.gone = true;
+                    inner.wake = true;
+                    return false;
+                }
                 Err(error) => {
                     break_link(inner, format!("it cannot be understood: {error}"));
                     inner.node.gone = true;
@@ -361,16 +377,20 @@ impl Inner {
         !self.removed.is_empty() || self.suspects_changed || self.wants_base()
     }
 
-    /// What the device's thread has to do, or when it has to look again.
+    /// What the device's thread has to do, or when it has to look again. What a node waits for comes before the disk.
     fn look(&self, now: Instant, began: Instant) -> Result<Task, Option<Instant>> {
+        match self.look_at_node(now, began) {
+            Err(_) if self.chores() => Ok(Task::Chores),
+            found => found,
+        }
+    }
+
+    fn look_at_node(&self, now: Instant, began: Instant) -> Result<Task, Option<Instant>> {
         let mut next: Option<Instant> = None;
         let mut due = |at: Instant| {
             next = Some(next.map_or(at, |next| next.min(at)));
             at <= now
         };
-        if self.chores() {
-            return Ok(Task::Chores);
-        }
         if let Some(why) = self.node.link.as_ref().and_then(|link| link.broken.clone()) {
             return Ok(Task::End(Cause::Died(why)));
         }

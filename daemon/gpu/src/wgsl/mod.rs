@@ -137,6 +137,13 @@ fn instead(function: &str) -> String {
     if link::has(&name) { format!("; call {name}") } else { String::new() }
 }
 
+/// The longest source of a user, in bytes, the preludes that are linked behind it included.
+pub const MAX_USER_SOURCE: usize = 64 << 10;
+
+/// Bytes of stack for a user's shader: enough for one operator after the other in the longest source. Only what is used
+/// takes memory.
+const DEEP_STACK: usize = 1 << 30;
+
 /// A module that was parsed, validated and checked.
 struct Checked {
     module: naga::Module,
@@ -148,6 +155,31 @@ struct Checked {
 /// # Errors
 /// What is wrong with it, with the place in its source.
 pub fn compile(kernel: &Kernel, limits: &Limits) -> Result<Vec<u32>, CompileError> {
+    match kernel.author {
+        Author::Catalogue => compile_here(kernel, limits),
+        Author::User => deep(kernel, || compile_here(kernel, limits)),
+    }
+}
+
+/// The compiler recurses once for each operator of a long sum, and a thread's usual stack ends long before a text does.
+fn deep<T: Send>(
+    kernel: &Kernel,
+    work: impl FnOnce() -> Result<T, CompileError> + Send,
+) -> Result<T, CompileError> {
+    let failed = |what: String| CompileError { kernel: kernel.id.clone(), fault: Fault::Spirv(what) };
+    if kernel.source.len() > MAX_USER_SOURCE {
+        let message =
+            format!("a shader of {} bytes, at most {MAX_USER_SOURCE} are possible", kernel.source.len());
+        return Err(CompileError { kernel: kernel.id.clone(), fault: Fault::Rule { place: None, message } });
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(DEEP_STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| failed(format!("it could not be started: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(failed("it panicked".to_owned())))
+    })
+}
+
+fn compile_here(kernel: &Kernel, limits: &Limits) -> Result<Vec<u32>, CompileError> {
     let fail = |fault| CompileError { kernel: kernel.id.clone(), fault };
     let checked = parse(&kernel.source, limits).map_err(fail)?;
     check::interface(&checked.module, &kernel.source, kernel.bindings, kernel.push_bytes).map_err(fail)?;
@@ -172,9 +204,12 @@ pub fn check_user(
     limits: &Limits,
 ) -> Result<(), CompileError> {
     let fail = |fault| CompileError { kernel: kernel.id.clone(), fault };
-    let checked = parse(&kernel.source, limits).map_err(fail)?;
-    check::interface(&checked.module, &kernel.source, kernel.bindings, kernel.push_bytes).map_err(fail)?;
-    check::buffers(&checked.module, &kernel.source, inputs, bytes).map_err(fail)
+    deep(kernel, || {
+        let checked = parse(&kernel.source, limits).map_err(fail)?;
+        check::interface(&checked.module, &kernel.source, kernel.bindings, kernel.push_bytes)
+            .map_err(fail)?;
+        check::buffers(&checked.module, &kernel.source, inputs, bytes).map_err(fail)
+    })
 }
 
 /// Parses, validates and makes all checks that need no buffers.

@@ -76,7 +76,10 @@ fn a_constant_too_long_for_one_instruction_is_found() {
         )
     };
     assert!(compile(&user(&values(1000)), &limits()).is_ok());
-    assert!(fault(&values(70_000)).contains("a value of 70000 elements"), "{}", fault(&values(70_000)));
+    // Longer than a user's source may be.
+    let long = Kernel::new("long", values(70_000), Author::Catalogue, 1, 0);
+    let error = compile(&long, &limits()).expect_err("too long").fault.to_string();
+    assert!(error.contains("a value of 70000 elements"), "{error}");
 }
 
 #[test]
@@ -147,4 +150,19 @@ fn kept_shaders_go_by_every_file_of_the_compiler() {
         let text = std::fs::read_to_string(&file).expect("text");
         assert!(SOURCES.contains(&text.as_str()), "{}", file.display());
     }
+}
+
+#[test]
+fn a_long_sum_of_a_user_does_not_take_the_process_along() {
+    let sum = |terms: usize| {
+        let sum = vec!["1u"; terms].join("+");
+        format!(
+            "@group(0) @binding(0) var<storage, read_write> a: array<u32>;\n\
+             @compute @workgroup_size(1) fn main() {{ var x = a[0]; x = x+{sum}; a[0] = x; }}"
+        )
+    };
+    // As long as it may be: it may be compiled or refused.
+    let _ = compile(&user(&sum(21_000)), &limits());
+    let error = compile(&user(&sum(30_000)), &limits()).expect_err("too long");
+    assert!(error.fault.to_string().contains("at most 65536 are possible"), "{}", error.fault);
 }

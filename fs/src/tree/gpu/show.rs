@@ -145,7 +145,7 @@ impl GpuNode {
             }
             GpuNode::JobFile(_, file) => {
                 attr.mode = match file {
-                    JobFile::Ctl => 0o666,
+                    JobFile::Ctl => 0o644,
                     JobFile::Result => 0o400,
                     _ => 0o444,
                 };

@@ -301,7 +301,7 @@ impl Tree {
         match &handle.kind {
             Kind::Verb(verb, _) => verb.fsync(),
             Kind::Plan(plan, _) => plan.fsync(caller),
-            Kind::Gpu(gpu) => gpu.fsync().into(),
+            Kind::Gpu(gpu) => gpu.fsync(),
             Kind::Spec { dir, ino, write: true } => self.note(self.specs(*dir).commit(*ino)).into(),
             Kind::Spec { dir: SpecDir::Plan, ino, .. } => self.specs(SpecDir::Plan).commit(*ino).into(),
             Kind::Spec { ino, .. } => match self.deploy.deploy(*ino) {

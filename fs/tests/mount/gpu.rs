@@ -341,7 +341,8 @@ fn arrays_are_files_of_bytes() {
     assert_eq!(rig.ok("ls gpu/0/jobs/1/out"), "", "it has not ended");
 }
 
-/// T67. How a job is doing everybody may read; what goes in and comes out, only its submitter and root.
+/// T67. How a job is doing everybody may read; what goes in and comes out, and its `ctl`, are its submitter's and root's, the
+/// `ctl` of a device root's.
 #[test]
 fn what_a_job_computes_is_its_submitters() {
     if !nix::unistd::geteuid().is_root() {
@@ -361,7 +362,7 @@ fn what_a_job_computes_is_its_submitters() {
     );
     for allowed in [
         "cat gpu/0/jobs/1/status gpu/0/jobs/1/wait gpu/0/info gpu/0/stats gpu/0/suspects gpu/0/shaders/*",
-        "ls -lR gpu/0/shaders; ls -l gpu/0/jobs gpu/0/jobs/1; echo ok > gpu/0/ctl; echo ok > gpu/0/jobs/1/ctl",
+        "ls -lR gpu/0/shaders; ls -l gpu/0/jobs gpu/0/jobs/1; cat gpu/0/ctl gpu/0/jobs/1/ctl",
     ] {
         for uid in [0, 65533, 65534] {
             assert!(as_user(uid, allowed).status.success(), "{allowed}: {:?}", as_user(uid, allowed));
@@ -372,10 +373,14 @@ fn what_a_job_computes_is_its_submitters() {
         "cat gpu/0/jobs/1/out/c",
         "ls gpu/0/jobs/2/in",
         "echo x > gpu/0/jobs/2/in/a",
+        "echo ok > gpu/0/jobs/1/ctl",
     ] {
         for (uid, may) in [(0, true), (65534, true), (65533, false)] {
             assert_eq!(as_user(uid, own).status.success(), may, "{uid}: {own}");
         }
+    }
+    for (uid, may) in [(0, true), (65534, false)] {
+        assert_eq!(as_user(uid, "echo ok > gpu/0/ctl").status.success(), may, "{uid}");
     }
     let told = rig.fake.told();
     let verbs: Vec<_> = told
@@ -385,7 +390,7 @@ fn what_a_job_computes_is_its_submitters() {
             _ => None,
         })
         .collect();
-    assert!(verbs.contains(&(65533, VerbFile::Gpu(0))), "{verbs:?}");
+    assert!(verbs.contains(&(0, VerbFile::Gpu(0))), "{verbs:?}");
     assert!(verbs.contains(&(65534, VerbFile::GpuJob(JobKey { gpu: 0, id: 1 }))), "{verbs:?}");
 }
 

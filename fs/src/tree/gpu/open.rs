@@ -18,9 +18,13 @@ use crate::tree::Errors;
 use crate::tree::Node;
 use crate::tree::SetAttr;
 use crate::wait::Chunk;
+use crate::wait::Finish;
+use crate::wait::Late;
 use crate::wait::Step;
 use crate::wait::Verdict;
+use crate::wait::Waiting;
 use nix::errno::Errno;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -168,16 +172,16 @@ impl GpuHandle {
     }
 
     /// `fsync`: jobs that were taken, and bytes that were written, survive the loss of power.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub(in crate::tree) fn fsync(&self) -> Result<(), Fault> {
+    pub(in crate::tree) fn fsync(&self) -> Step<()> {
         match self {
-            GpuHandle::Queue(queue) => queue.fsync(),
+            GpuHandle::Queue(queue) => queue.fsync().into(),
             GpuHandle::Buffer(Buffer { content: BufferContent::File(file), write: true, .. }) => {
-                Ok(file.sync_data()?)
+                match file.try_clone() {
+                    Ok(file) => sync(file),
+                    Err(error) => Step::Done(Err(error.into())),
+                }
             }
-            GpuHandle::Buffer(_) | GpuHandle::Wait(..) => Ok(()),
+            GpuHandle::Buffer(_) | GpuHandle::Wait(..) => Step::Done(Ok(())),
         }
     }
 
@@ -187,6 +191,17 @@ impl GpuHandle {
             queue.release();
         }
     }
+}
+
+/// Gigabytes may have to reach the disk: that takes a thread of its own, and nobody else waits.
+fn sync(file: File) -> Step<()> {
+    let start = move |finish: Finish<()>| {
+        std::thread::spawn(move || {
+            // A client that has gone needs no answer.
+            let _ = finish(file.sync_data().map_err(Fault::from));
+        });
+    };
+    Step::Wait(Waiting { start: Box::new(start), limit: LONGEST, late: Late::Fail(Errno::ETIMEDOUT) })
 }
 
 impl Buffer {

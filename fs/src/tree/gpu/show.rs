@@ -103,8 +103,13 @@ impl GpuNode {
                 let text = self.text(gpus, errors)?;
                 attr.size = text.len() as u64;
                 match file {
-                    GpuFile::Queue | GpuFile::Ctl => {
+                    GpuFile::Queue => {
                         attr.mode = 0o666;
+                        attr.lasts = Lasts::Run;
+                    }
+                    // Not everybody's: a program with the rights of root may be made to write a verb into what its caller opened.
+                    GpuFile::Ctl => {
+                        attr.mode = 0o644;
                         attr.lasts = Lasts::Run;
                     }
                     GpuFile::Error => {

@@ -123,6 +123,9 @@ pub enum Fault {
         /// How many it may.
         max: u32,
     },
+    /// What zeroes the workgroup memory of a user's shader would not do it.
+    #[error("its workgroup memory cannot be zeroed: {0}")]
+    Zeroing(String),
     /// The compiler made something that is not SPIR-V, or would be computed wrongly. No fault of the source.
     #[error("the compiler's result is not valid SPIR-V: {0}; report this")]
     Spirv(String),
@@ -186,10 +189,18 @@ fn compile_here(kernel: &Kernel, limits: &Limits) -> Result<Vec<u32>, CompileErr
     if kernel.author == Author::Catalogue || !shared::is_used(&checked.module) {
         return emit(&checked, kernel.author).map_err(fail);
     }
-    let zeroed = shared::zeroed(&kernel.source, &checked.module);
-    let source =
-        zeroed.ok_or_else(|| fail(Fault::EntryPoint("one that is not written as fn main(".to_owned())))?;
-    emit(&parse(&source, limits).map_err(fail)?, kernel.author).map_err(fail)
+    let zeroed = with_zeroed_memory(&kernel.source, &checked.module, limits).map_err(fail)?;
+    emit(&zeroed, kernel.author).map_err(fail)
+}
+
+/// The source of a user once more, with code that zeroes its workgroup memory. The module is the one of the source.
+fn with_zeroed_memory(source: &str, module: &naga::Module, limits: &Limits) -> Result<Checked, Fault> {
+    let written = shared::zeroed(source, module)
+        .ok_or_else(|| Fault::EntryPoint("one that is not written as fn main(".to_owned()))?;
+    shared::names(source, module).map_err(Fault::Zeroing)?;
+    let checked = parse(&written, limits)?;
+    shared::check(&checked.module).map_err(|what| Fault::Zeroing(what.to_owned()))?;
+    Ok(checked)
 }
 
 /// Checks the shader of a user against the buffers that it will be given: the first `inputs` of `bytes` are read only, and

@@ -166,3 +166,141 @@ fn a_long_sum_of_a_user_does_not_take_the_process_along() {
     let error = compile(&user(&sum(30_000)), &limits()).expect_err("too long");
     assert!(error.fault.to_string().contains("at most 65536 are possible"), "{}", error.fault);
 }
+
+/// How many stores of a block are not to local variables.
+fn stores_outside(function: &naga::Function, block: &naga::Block) -> usize {
+    let count = |statement: &naga::Statement| match statement {
+        naga::Statement::Block(inner) => stores_outside(function, inner),
+        naga::Statement::If { accept, .. } => stores_outside(function, accept),
+        naga::Statement::Loop { body, continuing, .. } => {
+            stores_outside(function, body) + stores_outside(function, continuing)
+        }
+        naga::Statement::Store { pointer, .. } => {
+            usize::from(!matches!(function.expressions[*pointer], naga::Expression::LocalVariable(_)))
+        }
+        _ => 0,
+    };
+    block.iter().map(count).sum()
+}
+
+/// Whether `main` begins with the call of the function that zeroes and then a barrier, and the function stores as often
+/// as it must. An error is a refusal.
+fn zeroes(source: &str, stores: usize) -> Result<bool, String> {
+    let checked = parse(source, &limits()).map_err(|fault| format!("not a shader: {fault}")).expect(source);
+    let Checked { module, .. } =
+        with_zeroed_memory(source, &checked.module, &limits()).map_err(|fault| fault.to_string())?;
+    let body = module.entry_points[0].function.body.iter();
+    let mut body = body.filter(|statement| !matches!(statement, naga::Statement::Emit(_)));
+    let (Some(naga::Statement::Call { function, .. }), Some(naga::Statement::ControlBarrier(barrier))) =
+        (body.next(), body.next())
+    else {
+        return Ok(false);
+    };
+    let function = &module.functions[*function];
+    let found = stores_outside(function, &function.body);
+    Ok(function.name.as_deref() == Some("zed_zero_shared")
+        && *barrier == naga::Barrier::WORK_GROUP
+        && found == stores)
+}
+
+const READS: &str = "@group(0) @binding(0) var<storage, read_write> b: array<u32>;\n\
+                     var<workgroup> s: array<u32, 64>;\n";
+
+#[test]
+fn workgroup_memory_of_every_type_is_zeroed() {
+    let source = "struct In { @builtin(local_invocation_index) place: u32 }\n\
+                  struct P { x: array<vec2<i32>, 3>, y: bool, z: mat2x3<f32>, w: atomic<u32> }\n\
+                  var<workgroup> p: P;\nvar<workgroup> q: array<array<P, 2>, 4>;\nvar<workgroup> d: f64;\n\
+                  var<workgroup> unused: array<atomic<i32>, 7>;\n\
+                  @group(0) @binding(0) var<storage, read_write> b: array<u32>;\n\
+                  @compute @workgroup_size(8) fn main(in: In) { b[0] = atomicLoad(&p.w) + u32(q[1][1].x[0].y); }";
+    assert_eq!(zeroes(source, 10), Ok(true));
+    let source = format!(
+        "{READS}var<workgroup> last: f64; /* fn main() {{ */ @compute @workgroup_size(8) fn main() {{ b[0] = s[0]; }} // end"
+    );
+    assert_eq!(zeroes(&source, 2), Ok(true));
+    assert!(compile(&user(&source), &limits()).is_ok());
+}
+
+#[test]
+fn no_end_of_a_comment_hides_main_from_the_code_that_zeroes() {
+    for end in ['\n', '\u{b}', '\u{c}', '\r', '\u{85}', '\u{2028}', '\u{2029}'] {
+        // What opens a block comment for naga is, where the line goes on, part of the first one.
+        for decoy in ["// {end}/*\nfn main() { */", "// {end}// fn main() {\n", "/* // {end} fn main() { */"]
+        {
+            let source = format!(
+                "{READS}{}\n@compute @workgroup_size(8) fn main() {{ b[0] = s[0]; }}",
+                decoy.replace("{end}", &end.to_string())
+            );
+            assert_eq!(zeroes(&source, 1), Ok(true), "{source:?}");
+        }
+        let source = format!("{READS}@compute @workgroup_size(8) // {end} fn main() {{ b[0] = s[0]; }}");
+        assert_eq!(zeroes(&source, 1), Ok(true), "{source:?}");
+    }
+}
+
+#[test]
+fn names_that_the_code_that_zeroes_uses_are_refused() {
+    let barrier = "fn workgroupBarrier() {}";
+    for (memory, declares, name) in [
+        ("array<u32, 64>", barrier, "workgroupBarrier"),
+        ("array<u32, 64>", "fn/**/\u{85}workgroupBarrier() {}", "workgroupBarrier"),
+        ("array<atomic<u32>, 4>", "fn atomicStore(v: u32) {}", "atomicStore"),
+        ("vec4<f32>", "alias i32 = f32;", "i32"),
+        ("vec4f", "struct vec4 { x: f32 }", "vec4"),
+        ("vec4f", "const bool = 1;", "bool"),
+        ("vec4f", "var<private> mat2x2: f32;", "mat2x2"),
+        ("vec4f", "fn zed_zero_shared() {}", "zed_zero_shared"),
+        ("vec4f", "var<private> zed_0: u32;", "zed_0"),
+    ] {
+        let source = format!(
+            "@group(0) @binding(0) var<storage, read_write> b: array<u32>;\n{declares}\n\
+             var<workgroup> s: {memory};\n@compute @workgroup_size(8) fn main() {{ b[0] = 1u; _ = &s; }}"
+        );
+        let error = zeroes(&source, 1).expect_err(&source);
+        assert!(error.contains("workgroup memory") && error.contains(name), "{source}\n{error}");
+    }
+    let source = format!(
+        "{READS}// fn workgroupBarrier\nstruct P {{ u32: f32 }}\nfn workgroupBarriers() {{}}\n\
+         @compute @workgroup_size(8) fn main() {{ b[0] = s[0]; workgroupBarrier(); }}"
+    );
+    assert_eq!(zeroes(&source, 1), Ok(true));
+}
+
+#[test]
+fn code_that_zeroes_too_little_is_refused() {
+    let header = "var<workgroup> s: array<u32, 4>;\nvar<workgroup> t: vec2<f32>;\n\
+                  @compute @workgroup_size(8) fn main(@builtin(local_invocation_index) i: u32, \
+                  @builtin(subgroup_size) n: u32)";
+    let main = "{ zed_zero_shared(i); workgroupBarrier(); }";
+    let zero =
+        "for (var k = zed_lane; k < 4u; k += 8u) { s[k] = u32(); } if zed_lane == 0u { t = vec2<f32>(); }";
+    let check = |main: &str, zero: &str, lane: &str| {
+        let source = format!("{header} {main}\n{lane}\nfn zed_zero_shared(zed_lane: u32) {{ {zero} }}");
+        let module = naga::front::wgsl::parse_str(&source).expect(&source);
+        shared::check(&module)
+    };
+    assert_eq!(check(main, zero, ""), Ok(()));
+    for (main, zero) in [
+        ("{ }", zero),
+        ("{ workgroupBarrier(); zed_zero_shared(i); }", zero),
+        ("{ zed_zero_shared(i); }", zero),
+        ("{ zed_zero_shared(i); storageBarrier(); }", zero),
+        ("{ zed_zero_shared(n); workgroupBarrier(); }", zero),
+        ("{ zed_zero_shared(1u); workgroupBarrier(); }", zero),
+        ("{ other(i); workgroupBarrier(); }", zero),
+        ("{ let x = s[1]; zed_zero_shared(i + x); workgroupBarrier(); }", zero),
+        ("{ if i > 1u { zed_zero_shared(i); } workgroupBarrier(); }", zero),
+        (main, ""),
+        (main, "if zed_lane == 0u { t = vec2<f32>(); }"),
+        (main, &format!("if zed_lane == 9u {{ return; }} {zero}")),
+        (main, &format!("other(1u); {zero}")),
+        (main, &zero.replace("u32()", "7u")),
+        (main, &zero.replace("u32()", "s[0]")),
+        (main, &zero.replace("s[k]", "s[0]")),
+        (main, &zero.replace("t = vec2<f32>()", "t.x = f32()")),
+        (main, &zero.replace("t = vec2<f32>()", "var t = vec2<f32>(); t.x = 0.0")),
+    ] {
+        assert!(check(main, zero, "fn other(i: u32) {}").is_err(), "{main} {zero}");
+    }
+}

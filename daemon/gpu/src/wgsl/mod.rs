@@ -126,6 +126,9 @@ pub enum Fault {
     /// What zeroes the workgroup memory of a user's shader would not do it.
     #[error("its workgroup memory cannot be zeroed: {0}")]
     Zeroing(String),
+    /// The compiler itself did not come to an end. No fault of the source.
+    #[error("the compiler {0}")]
+    Compiler(String),
     /// The compiler made something that is not SPIR-V, or would be computed wrongly. No fault of the source.
     #[error("the compiler's result is not valid SPIR-V: {0}; report this")]
     Spirv(String),
@@ -169,7 +172,7 @@ fn deep<T: Send>(
     kernel: &Kernel,
     work: impl FnOnce() -> Result<T, CompileError> + Send,
 ) -> Result<T, CompileError> {
-    let failed = |what: String| CompileError { kernel: kernel.id.clone(), fault: Fault::Spirv(what) };
+    let failed = |what: String| CompileError { kernel: kernel.id.clone(), fault: Fault::Compiler(what) };
     if kernel.source.len() > MAX_USER_SOURCE {
         let message =
             format!("a shader of {} bytes, at most {MAX_USER_SOURCE} are possible", kernel.source.len());
@@ -177,8 +180,8 @@ fn deep<T: Send>(
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(DEEP_STACK).spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| failed(format!("it could not be started: {error}")))?;
-        thread.join().unwrap_or_else(|_| Err(failed("it panicked".to_owned())))
+        let thread = thread.map_err(|error| failed(format!("could not be started: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(failed("panicked; report this".to_owned())))
     })
 }
 
